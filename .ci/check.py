@@ -1,0 +1,44 @@
+"Install as the README says, run the README's test command, then tests/; end with one line of counts."
+import re, shlex, subprocess, sys, time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+def readme_command(word):
+    "The shell line of README.md that holds `word`."
+    blocks = re.findall(r'```sh\n(.*?)```', (ROOT / 'README.md').read_text(encoding='utf-8'), re.S)
+    lines = [l for b in blocks for l in b.splitlines() if word in l]
+    if len(lines) != 1: sys.exit(f'README.md has {len(lines)} commands with {word!r}; there must be exactly one')
+    return lines[0]
+
+def sh(cmd):
+    "Run `cmd`, show and return its output with its exit code."
+    print(f'\n$ {cmd}', flush=True); start, out = time.time(), []
+    with subprocess.Popen(['bash', '-c', cmd], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as p:
+        for line in p.stdout: print(line, end='', flush=True); out.append(line)
+    print(f'[{time.time() - start:.0f} s, exit {p.returncode}]', flush=True)
+    return p.returncode, ''.join(out)
+
+def notebooks():
+    "Notebooks that nbdev_test runs: every one that is not marked to be skipped whole."
+    return [p for p in (ROOT / 'nbs').rglob('*.ipynb') if not any(q.startswith(('.', '_')) for q in p.relative_to(ROOT).parts)]
+
+def main():
+    passed = failed = skipped = 0
+    code, out = sh(readme_command('nbdev_test'))
+    n, bad = len(notebooks()), len(set(re.findall(r'^\s*(\S+\.ipynb)', out.partition('Tests Failed On')[2], re.M)))
+    ok = code == 0 and 'Success.' in out   # nbdev_test exits 0 when its path matches nothing, so its closing word counts
+    passed, failed = (n, 0) if ok else (max(0, n - max(bad, 1)), max(bad, 1))
+    report = ROOT / '.ci/env/pytest.xml'
+    code, _ = sh(f'{shlex.quote(sys.executable)} -m pytest -q -rs --durations=8 --junitxml={shlex.quote(str(report))} tests')
+    if not report.exists(): print('pytest left no report'); failed += 1
+    else:
+        suite = ET.parse(report).getroot().find('testsuite').attrib
+        bad = int(suite['failures']) + int(suite['errors']); skipped = int(suite['skipped'])
+        passed += int(suite['tests']) - bad - skipped; failed += bad
+        if int(suite['tests']) == skipped or (code and not bad): print('pytest tested nothing or broke off'); failed += 1
+    print(f'{passed} passed, {failed} failed, {skipped} skipped' if skipped else f'{passed} passed, {failed} failed', flush=True)
+    return 1 if failed or not passed else 0
+
+if __name__ == '__main__': sys.exit(main())
