@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NORMS', 'ARCHS', 'META_KEYS', 'norm_layer', 'BasicBlock', 'Bottleneck', 'ResNet', 'resnet18', 'resnet34', 'resnet50',
            'CustomResNet', 'custom_resnet', 'FastNet', 'fast_net', 'whiten_init', 'eval_mode', 'layer_table',
-           'small_stem', 'build_model', 'save_weights', 'load_weights', 'pretrained']
+           'small_stem', 'build_model', 'write_aside', 'save_weights', 'load_weights', 'pretrained']
 
 # %% ../nbs/01_models.ipynb #c003
 import hashlib, json, math, os
@@ -338,6 +338,19 @@ def build_model(
     return small_stem(model) if small and arch not in ARCHS else model
 
 # %% ../nbs/01_models.ipynb #c064
+def write_aside(
+    path:Path, # file to write; its folder must exist
+    data:bytes, # the whole content
+)->Path: # the same path
+    "Write beside `path`, then rename: a reader sees the old file or the new one, never a part. Raises OSError where nothing can be written."
+    aside = path.with_name(f'.{path.name}.{os.getpid()}.aside')
+    try:
+        with open(aside, 'wb') as f: f.write(data); f.flush(); os.fsync(f.fileno())
+        os.replace(aside, path)
+    finally: aside.unlink(missing_ok=True)
+    return path
+
+# %% ../nbs/01_models.ipynb #c065
 META_KEYS = ('arch', 'arch_kw', 'classes', 'mean', 'std')
 
 def _digest(tensors):
@@ -360,18 +373,9 @@ def save_weights(
     bad = [k for k, v in tensors.items() if not torch.isfinite(v).all()]
     if bad: raise ValueError(f'weights of {bad[0]} are not finite' + (' in float16: pass half=False' if half else ': training has diverged'))
     header = json.dumps({**meta, 'sha256': _digest(tensors)})
-    return _write_aside(Path(path), save(tensors, metadata={'eva_cam': header}))
+    return write_aside(Path(path), save(tensors, metadata={'eva_cam': header}))
 
-def _write_aside(path, data):
-    "Write bytes beside `path`, then rename: readers see the old file or the new one, never a part."
-    aside = path.with_name(f'.{path.name}.{os.getpid()}.aside')
-    try:
-        with open(aside, 'wb') as f: f.write(data); f.flush(); os.fsync(f.fileno())
-        os.replace(aside, path)
-    finally: aside.unlink(missing_ok=True)
-    return path
-
-# %% ../nbs/01_models.ipynb #c066
+# %% ../nbs/01_models.ipynb #c067
 def load_weights(
     path:str, # file written by `save_weights`
 )->tuple: # the model in evaluation mode with float32 weights, and its meta as a dict
