@@ -7,8 +7,8 @@ __all__ = ['CIFAR10_CLASSES', 'CIFAR10_MEAN', 'CIFAR10_STD', 'CIFAR10_SHA256', '
            'ImageSet', 'resize', 'Data', 'keyed_rng', 'hold_out', 'load_data', 'pixel_stats', 'normalize',
            'denormalize', 'show_images', 'show_classes', 'Pipeline', 'Batches']
 
-# %% ../nbs/00_data.ipynb #5485b09f
-import hashlib, json, os, urllib.request, warnings, zipfile
+# %% ../nbs/00_data.ipynb #760e767f
+import hashlib, json, os, sys, urllib.request, warnings, zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
 
-# %% ../nbs/00_data.ipynb #b59d2bb1
+# %% ../nbs/00_data.ipynb #26cbf2fb
 CIFAR10_CLASSES = 'airplane automobile bird cat deer dog frog horse ship truck'.split()
 CIFAR10_MEAN = (0.49139968, 0.48215841, 0.44653091)  # over all training pixels, on the scale 0..1
 CIFAR10_STD  = (0.24703223, 0.24348513, 0.26158784)
 CIFAR10_SHA256 = dict(train='47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a',  # of the pixels in order
                       test='f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04')
 
-# %% ../nbs/00_data.ipynb #d9cb8053
+# %% ../nbs/00_data.ipynb #c9309af7
 @dataclass(eq=False)
 class ImageSet:
     "Images of one size with their labels, class names and origins. Raises ValueError or TypeError where these do not fit."
@@ -50,7 +50,7 @@ class ImageSet:
     def __len__(self): return len(self.x)
     def __repr__(self): return f"ImageSet {self.name}: {len(self)} images {self.x.shape[1]}x{self.x.shape[2]}, {len(self.classes)} classes"
 
-# %% ../nbs/00_data.ipynb #99e6d5a8
+# %% ../nbs/00_data.ipynb #3031ca4a
 @patch
 def subset(self:ImageSet, which # boolean mask (N,) or positions (M,) to keep, in that order
           )->ImageSet: # the chosen images with their labels, original indices and files
@@ -70,7 +70,7 @@ def digest(self:ImageSet)->str: # 64 hexadecimal digits
     for a in (self.x, self.y): h.update(np.ascontiguousarray(a))
     return h.hexdigest()
 
-# %% ../nbs/00_data.ipynb #6ba4df89
+# %% ../nbs/00_data.ipynb #9d3f4553
 def resize(x:np.ndarray, # images (N,H,W,3) uint8
            size:int      # side of the square result in pixels
           )->np.ndarray: # (N,size,size,3) uint8
@@ -82,7 +82,7 @@ def resize(x:np.ndarray, # images (N,H,W,3) uint8
     for i, im in enumerate(x): cv2.resize(im, (size, size), out[i], interpolation=how)
     return out
 
-# %% ../nbs/00_data.ipynb #856db0c4
+# %% ../nbs/00_data.ipynb #bf4ca2b2
 @dataclass
 class Data:
     "The splits of a data set."
@@ -90,7 +90,7 @@ class Data:
     test:ImageSet # images to report on
     valid:ImageSet=None # training images held out for choices; None where none were asked for
 
-# %% ../nbs/00_data.ipynb #62105760
+# %% ../nbs/00_data.ipynb #b70c3a2b
 def _untile(sheet, cols):
     "The images of a sheet (rows*H, cols*W, 3) of square tiles, row by row."
     side = sheet.shape[1] // cols
@@ -109,7 +109,7 @@ def _read_sample():
         return ImageSet(x, note[split]['labels'], note['classes'], note[split]['idxs'], f'CIFAR-10 sample, {split}', split)
     return Data(read('train'), read('test'))
 
-# %% ../nbs/00_data.ipynb #d32c8bd7
+# %% ../nbs/00_data.ipynb #a97c6974
 ORDER, DRAWS, FLIPS, HOLD_OUT, SHOW = range(5)  # purposes: their numbers never overlap
 
 def keyed_rng(seed:int,      # 0 or more
@@ -121,7 +121,7 @@ def keyed_rng(seed:int,      # 0 or more
     if min(seed, purpose, epoch, batch) < 0: raise ValueError(f'seed, epoch and batch must be 0 or more, not {seed}, {epoch} and {batch}')
     return np.random.Generator(np.random.Philox(key=np.array([seed, purpose], np.uint64), counter=np.array([0, 0, batch, epoch], np.uint64)))
 
-# %% ../nbs/00_data.ipynb #0693418f
+# %% ../nbs/00_data.ipynb #fe75afcd
 def hold_out(ds:ImageSet, # training images
              n:int,       # how many of them to hold out, 1..len(ds)-1
              seed:int=0   # which ones
@@ -137,7 +137,7 @@ def hold_out(ds:ImageSet, # training images
     valid.name, valid.split = ds.name.replace('train', 'valid'), 'valid'
     return ds.subset(~held), valid
 
-# %% ../nbs/00_data.ipynb #921e4c3f
+# %% ../nbs/00_data.ipynb #b97a6ec1
 def _array_set(x, y, classes, name, split, skip_bad):
     "An `ImageSet` from arrays of a file; grey images become RGB, labels outside the classes are refused or left out."
     if x.ndim == 3: x = x[..., None]
@@ -162,7 +162,7 @@ def _read_npz(path, skip_bad):
     else: classes = CIFAR10_CLASSES if known else [str(c) for c in range(int(a['y_train'].max(initial=0)) + 1)]
     return Data(*(_array_set(a[f'x_{s}'], a[f'y_{s}'], classes, 'CIFAR-10' if known else Path(path).stem, s, skip_bad) for s in ('train', 'test')))
 
-# %% ../nbs/00_data.ipynb #f0678086
+# %% ../nbs/00_data.ipynb #8da2b546
 def load_data(source='sample',      # 'sample', or the path of an .npz
               valid:int=0,          # training images to hold out for choices, each class giving its share
               seed:int=0,           # which ones
@@ -179,7 +179,7 @@ def load_data(source='sample',      # 'sample', or the path of an .npz
     if valid: data.train, data.valid = hold_out(data.train, valid, seed)
     return data
 
-# %% ../nbs/00_data.ipynb #f0cbc196
+# %% ../nbs/00_data.ipynb #83758db8
 def pixel_stats(chunks # iterable of images (B,H,W,3) uint8; one pass, one chunk in memory at a time
                )->tuple: # mean and std, each 3 floats on the scale 0..1
     "Mean and standard deviation of each channel, pooled over all pixels. Raises ValueError where there are none."
@@ -200,7 +200,7 @@ def stats(self:ImageSet)->tuple: # mean and std, each 3 floats on the scale 0..1
     "Channel statistics of these images; normalise with those of the training split, never with the test split's."
     return pixel_stats(self.x[i:i + 1024] for i in range(0, len(self), 1024))
 
-# %% ../nbs/00_data.ipynb #941c4897
+# %% ../nbs/00_data.ipynb #1949d2cd
 @contextmanager
 def _one_thread():
     "Run torch's CPU work on this thread alone, and restore the number of threads."
@@ -211,7 +211,8 @@ def _one_thread():
 
 def normalize(x,                # images (N,H,W,3) uint8, array or tensor on any device
               mean=CIFAR10_MEAN, # of each channel, on the scale 0..1
-              std=CIFAR10_STD    # of each channel, on the scale 0..1
+              std=CIFAR10_STD,  # of each channel, on the scale 0..1
+              out=None          # (N,H,W,3) float32 contiguous tensor to write into; default: a new one
              )->torch.Tensor:   # (N,3,H,W) float32, channels_last
     "What a network is fed: each channel less its mean, over its standard deviation. Raises TypeError unless `x` is uint8."
     x = torch.as_tensor(x)
@@ -219,8 +220,9 @@ def normalize(x,                # images (N,H,W,3) uint8, array or tensor on any
     n, h, w, c = x.shape
     mean, std = (np.tile(np.asarray(v, np.float64), w) for v in (mean, std))
     scale, shift = (torch.as_tensor(v, dtype=torch.float32, device=x.device) for v in (1/(255*std), -mean/std))
-    with _one_thread(): rows = torch.addcmul(shift, x.reshape(n*h, w*c), scale)
-    return rows.view(n, h, w, c).permute(0, 3, 1, 2)
+    if out is None: out = torch.empty(n, h, w, c, device=x.device)
+    with _one_thread(): torch.addcmul(shift, x.reshape(n*h, w*c), scale, out=out.view(n*h, w*c))
+    return out.permute(0, 3, 1, 2)
 
 def denormalize(x,                # normalised images (N,3,H,W) float
                 mean=CIFAR10_MEAN, # as given to `normalize`
@@ -230,7 +232,7 @@ def denormalize(x,                # normalised images (N,3,H,W) float
     mean, std = (torch.as_tensor(v, dtype=torch.float32, device=x.device).view(3, 1, 1) for v in (mean, std))
     return (x.float()*std + mean).clamp(0, 1)
 
-# %% ../nbs/00_data.ipynb #b93cc670
+# %% ../nbs/00_data.ipynb #60d85735
 def _as_bytes(x):
     "Images as (N,H,W,3) uint8, from that or from (N,3,H,W) float in 0..1."
     x = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
@@ -263,7 +265,7 @@ def show_images(x,            # images (N,H,W,3) uint8, or (N,3,H,W) float in 0.
     ax.set_title(title, fontsize=11); ax.axis('off')
     return ax
 
-# %% ../nbs/00_data.ipynb #95c74ff7
+# %% ../nbs/00_data.ipynb #8ec5ec2f
 def show_classes(ds:ImageSet, # images to choose from
                  n:int=10,    # images of each class; fewer where a class has fewer
                  seed:int=0,  # which ones
@@ -277,7 +279,7 @@ def show_classes(ds:ImageSet, # images to choose from
         row[:len(chosen)] = ds.x[chosen]
     return show_images(sheet.reshape(-1, *ds.x.shape[1:]), cols=n, scale=scale, rows=ds.classes, title=f'{ds.name}: {n} random images of each class', ax=ax)
 
-# %% ../nbs/00_data.ipynb #0f5a6217
+# %% ../nbs/00_data.ipynb #958d6950
 @dataclass(frozen=True)
 class Pipeline:
     "A description of random augmentation, as plain data. Raises ValueError for values that make no sense."
@@ -304,7 +306,7 @@ class Pipeline:
     @property
     def fill255(self): return tuple(round(255*v) for v in self.fill)
 
-# %% ../nbs/00_data.ipynb #1b25df75
+# %% ../nbs/00_data.ipynb #c06bd4ac
 @patch
 def draw(self:Pipeline,
          n:int,    # images in the batch
@@ -329,15 +331,24 @@ def draw(self:Pipeline,
         p['holes'] = np.stack([y, x, hh*used, hw], -1)
     return p
 
-# %% ../nbs/00_data.ipynb #749e155c
+# %% ../nbs/00_data.ipynb #43d1756b
 def _runs(x, width):
     "A view of contiguous `x` (N,H,W,3) uint8 in which item k is the `width` pixels from pixel k on."
     return np.ndarray((x.size//3 - width + 1,), f'V{3*width}', x, strides=(3,))
 
-def _crop(x, rows, dy, dx, h, w):
-    "Crops (B,h,w,3) from `x` (N,H,W,3) at images `rows` and offsets `dy`, `dx`."
-    first = (rows*x.shape[1] + dy)*x.shape[2] + dx
-    return _runs(x, w)[first[:, None] + np.arange(h)*x.shape[2]].view(np.uint8).reshape(len(rows), h, w, 3)
+def _crop(x, rows, p, out):
+    "Fill `out` (B,h,w,3) with crops of `x` (N,H,W,3) at images `rows` and the offsets of `p`, mirrored where it says so."
+    import cv2
+    (b, h, w, _), item = out.shape, f'V{3*out.shape[2]}'
+    first = (rows*x.shape[1] + p['dy'])*x.shape[2] + p['dx']
+    source, at, target = _runs(x, w), first[:, None] + np.arange(h)*x.shape[2], out.reshape(b, h, 3*w).view(item)[..., 0]
+    step = max(1, 98_304//(3*h*w))
+    for mirrored in (False, True):
+        which = np.flatnonzero(p['flip'] == mirrored)
+        for some in (which[k:k + step] for k in range(0, len(which), step)):
+            got = source[at[some]]
+            if mirrored: got = cv2.flip(got.view(np.uint8).reshape(-1, w, 3), 1).reshape(-1, h, 3*w).view(item)[..., 0]
+            target[some] = got
 
 def _cut(x, holes, colour):
     "Fill `holes` (B,k,4) of `x` (B,H,W,3) with `colour`, in place; holes of one width go together."
@@ -349,12 +360,11 @@ def _cut(x, holes, colour):
         row = np.arange(n.sum()) - (n.cumsum() - n).repeat(n)
         _runs(x, w)[first.repeat(n) + row*x.shape[2]] = np.void(bytes(colour)*w)
 
-# %% ../nbs/00_data.ipynb #4579f379
-def _light(x, alpha, beta):
-    "`alpha*x + beta` per image of the uint8 tensor `x`, clamped to 0..255, fractions dropped."
-    per_image = (-1,) + (1,)*(x.ndim - 1)
-    alpha, beta = (torch.as_tensor(v, dtype=torch.float32, device=x.device).view(per_image) for v in (alpha, beta))
-    return x.float().mul_(alpha).add_(beta).clamp_(0, 255).byte()
+# %% ../nbs/00_data.ipynb #e4a79a62
+def _light_tables(alpha, beta):
+    "For every image what `alpha*v + beta` makes of v = 0..255, clamped, fractions dropped: (B,256) uint8."
+    alpha, beta = (np.asarray(v, np.float32)[:, None] for v in (alpha, beta))
+    return (np.arange(256, dtype=np.float32)*alpha + beta).clip(0, 255).astype(np.uint8)
 
 def _rotate(x, angle, colour):
     "Rotate the images `x` (B,H,W,3) by `angle` degrees about their centres, in place."
@@ -368,21 +378,21 @@ def _rotate(x, angle, colour):
 def apply(self:Pipeline,
           x:np.ndarray,    # padded images (N,H,W,3) uint8, contiguous
           rows:np.ndarray, # positions (B,) int64 of the batch in `x`
-          p:dict           # what `draw` returned
+          p:dict,          # what `draw` returned
+          out:np.ndarray=None # (B,h,w,3) uint8 to write into; default: a new array
          )->np.ndarray:    # augmented images (B,h,w,3) uint8
     "The batched engine on the CPU: draws `p` applied to the images at `rows`."
     import cv2
     h, w = (self.crop or side - 2*self.pad for side in x.shape[1:3])
-    out = _crop(x, rows, p['dy'], p['dx'], h, w)
-    f = np.flatnonzero(p['flip'])
-    if len(f): out[f] = cv2.flip(out[f].reshape(-1, w, 3), 1).reshape(-1, h, w, 3)
+    if out is None: out = np.empty((len(rows), h, w, 3), np.uint8)
+    _crop(x, rows, p, out)
     if 'angle' in p: _rotate(out, p['angle'], self.fill255)
     if 'alpha' in p:
-        with _one_thread(): out = _light(torch.from_numpy(out), p['alpha'], p['beta']).numpy()
+        for im, table in zip(out, _light_tables(p['alpha'], p['beta'])): cv2.LUT(im, table, im)
     if 'holes' in p: _cut(out, p['holes'], self.fill255)
     return out
 
-# %% ../nbs/00_data.ipynb #008e5d8a
+# %% ../nbs/00_data.ipynb #422ddde4
 @patch
 def padded(self:ImageSet,
            pad:int=0,            # pixels on every side
@@ -395,12 +405,12 @@ def padded(self:ImageSet,
     if self._pad is None or self._pad[0] != key:
         edge = np.ascontiguousarray(self.x) if not pad else np.empty((n, h + 2*pad, w + 2*pad, 3), np.uint8)
         if pad: edge[:], edge[:, pad:pad + h, pad:pad + w] = fill, self.x
-        if mode == 'reflect':
-            for out, im in zip(edge, self.x): out[:] = np.pad(im, ((pad, pad), (pad, pad), (0, 0)), mode)
+        for i in range(0, n if mode == 'reflect' else 0, 1000):
+            edge[i:i + 1000] = np.pad(self.x[i:i + 1000], ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode)
         self._pad, self.x = (key, edge), edge[:, pad:pad + h, pad:pad + w]
     return self._pad[1]
 
-# %% ../nbs/00_data.ipynb #0086bb48
+# %% ../nbs/00_data.ipynb #37babedc
 def _rotate_tensor(x, angle, colour):
     "Rotated copies of the uint8 tensor `x` (B,H,W,3); bilinear, corners filled with `colour`."
     from torch.nn import functional as F
@@ -426,14 +436,34 @@ def apply_tensor(self:Pipeline,
     row = down + on('dy')[:, None]
     out = x[rows.to(x.device)[:, None, None], row[:, :, None], col[:, None, :]]
     if 'angle' in p: out = _rotate_tensor(out, on('angle'), self.fill255)
-    if 'alpha' in p: out = _light(out, on('alpha'), on('beta'))
+    if 'alpha' in p:
+        tables = torch.from_numpy(_light_tables(p['alpha'], p['beta'])).to(x.device)
+        out = tables.gather(1, out.reshape(len(out), -1).long()).view(out.shape)
     if 'holes' in p:
         y0, x0, hh, hw = on('holes')[..., None].unbind(2)
         inside = ((down >= y0) & (down < y0 + hh))[..., None] & ((across >= x0) & (across < x0 + hw))[:, :, None]
         out = torch.where(inside.any(1)[..., None], torch.tensor(self.fill255, dtype=torch.uint8, device=x.device), out)
     return out
 
-# %% ../nbs/00_data.ipynb #f0d246df
+# %% ../nbs/00_data.ipynb #b899fd58
+def _holders(a): return sys.getrefcount(a)
+
+class _Reused:
+    "Arrays by shape and type, handed out again once nobody refers to them."
+    def __init__(self, keep=4):
+        ring = [np.empty(0)]
+        for a in ring: self.unheld = _holders(a)
+        self.keep, self.rings = keep, {}
+
+    def __call__(self, shape, dtype):
+        ring = self.rings.setdefault((shape, dtype), [])
+        for a in ring:
+            if _holders(a) == self.unheld: return a
+        a = np.empty(shape, dtype)
+        if len(ring) < self.keep: ring.append(a)
+        return a
+
+# %% ../nbs/00_data.ipynb #e36ea051
 class Batches:
     "Normalised batches of an `ImageSet`, each a pure function of (seed, epoch, number). Raises ValueError for augmented test images."
     def __init__(self,
@@ -455,7 +485,8 @@ class Batches:
         if ds.y.min() < 0 or ds.y.max() >= len(ds.classes):
             raise ValueError(f'{ds.name or "the image set"} has labels outside 0..{len(ds.classes)-1}; find_bad lists them')
         self.ds, self.bs, self.pipeline, self.mean, self.std, self.shuffle, self.drop_last = ds, bs, pipeline, mean, std, shuffle, drop_last
-        self.seed, self.sizes, self.device, self.epoch, self._kept = seed, sizes, torch.device(device), 0, {}
+        self.seed, self.sizes, self.device, self.epoch = seed, sizes, torch.device(device), 0
+        self._kept, self._reused = {}, _Reused()
 
     def __len__(self): return len(self.ds)//self.bs if self.drop_last else -(-len(self.ds)//self.bs)
 
@@ -469,7 +500,7 @@ class Batches:
         if not 0 <= i < len(self): raise IndexError(f'batch {i} of {len(self)}')
         return self._order(epoch)[i*self.bs:(i + 1)*self.bs]
 
-# %% ../nbs/00_data.ipynb #a6508b2e
+# %% ../nbs/00_data.ipynb #34a15c80
 @patch
 def _keep(self:Batches, name, key, make):
     "The value of `make()` for `key`, made anew only when the key under `name` changes."
@@ -499,7 +530,7 @@ def _images(self:Batches, epoch):
         return x if self.device.type == 'cpu' else torch.from_numpy(x).to(self.device)
     return self._keep('images', size, make)
 
-# %% ../nbs/00_data.ipynb #fd370aca
+# %% ../nbs/00_data.ipynb #8250b384
 @patch
 def raw(self:Batches,
         epoch:int, # 0 or more
@@ -511,7 +542,7 @@ def raw(self:Batches,
     h, w = (side - 2*self.pipeline.pad for side in x.shape[1:3])
     p = self.pipeline.draw(len(rows), h, w, keyed_rng(self.seed, DRAWS, epoch, i))
     if self.pipeline.flip == 'alternate': p['flip'] = self._flips(epoch, rows)
-    if isinstance(x, np.ndarray): return self.pipeline.apply(x, rows, p)
+    if isinstance(x, np.ndarray): return self.pipeline.apply(x, rows, p, self._reused((len(rows), self.pipeline.crop or h, self.pipeline.crop or w, 3), np.uint8))
     return self.pipeline.apply_tensor(x, torch.from_numpy(rows), p)
 
 @patch
@@ -520,8 +551,9 @@ def batch(self:Batches,
           i:int      # number of the batch, 0..len-1
          )->tuple:   # images (B,3,H,W) float32 channels_last normalised, and class ids (B,) int64
     "Batch `i` of `epoch` as a network is fed it."
-    y = torch.from_numpy(self.ds.y[self.batch_idxs(epoch, i)]).to(self.device)
-    return normalize(self.raw(epoch, i), self.mean, self.std), y
+    x, y = self.raw(epoch, i), torch.from_numpy(self.ds.y[self.batch_idxs(epoch, i)]).to(self.device)
+    out = torch.from_numpy(self._reused(x.shape, np.float32)) if isinstance(x, np.ndarray) else None
+    return normalize(x, self.mean, self.std, out), y
 
 @patch
 def from_batch(self:Batches, i:int): # first batch to show, 0..len
