@@ -6,13 +6,13 @@
 __all__ = ['BORDER', 'MOST_GROUPS', 'FEWEST', 'MOST_MAPS', 'label_suspects', 'ambiguous', 'border_area', 'border_share',
            'map_groups', 'medoids', 'Comparison']
 
-# %% ../nbs/05b_next.ipynb #933ecb88
+# %% ../nbs/05b_next.ipynb #36c46b3a
 import numpy as np, torch
 from torch import nn
 
-from .report import Interpretation, Picture, mosaic
+from .report import Interpretation, Picture, map_key, mosaic
 
-# %% ../nbs/05b_next.ipynb #dc7a7850
+# %% ../nbs/05b_next.ipynb #a8e4ae67
 def label_suspects(
     probs:np.ndarray, # (N,C) probabilities, out of sample
     y:np.ndarray, # (N,) int64 labels as given
@@ -26,7 +26,7 @@ def label_suspects(
     rows = np.flatnonzero(suspect)
     return rows[np.argsort(own[rows], kind='stable')]
 
-# %% ../nbs/05b_next.ipynb #1e772f4d
+# %% ../nbs/05b_next.ipynb #742379f8
 def ambiguous(
     probs:np.ndarray, # (N,C) probabilities
     n:int=12, # at most so many
@@ -38,7 +38,7 @@ def ambiguous(
     rows = np.argsort(gap, kind='stable')[:n]
     return rows, gap[rows]
 
-# %% ../nbs/05b_next.ipynb #36aacfb0
+# %% ../nbs/05b_next.ipynb #92f913fc
 BORDER = 1/8 # of the side, on each side
 
 def border_area(
@@ -62,7 +62,7 @@ def border_share(
     total = m @ all_
     return 1 - np.divide(m @ inner, total, out=np.full(K, np.nan), where=total > 0)
 
-# %% ../nbs/05b_next.ipynb #2911cfb8
+# %% ../nbs/05b_next.ipynb #77a0b974
 def _assign(vectors):
     "Group 0..k-1 of each row of k eigenvectors (n,k), with no random start. Source: Damle et al. 2019, arXiv 1609.08251."
     from scipy.linalg import qr
@@ -70,7 +70,7 @@ def _assign(vectors):
     u, _, v = np.linalg.svd(vectors[pivots].T)
     return np.abs(vectors @ (u @ v)).argmax(1)
 
-# %% ../nbs/05b_next.ipynb #77d99cf9
+# %% ../nbs/05b_next.ipynb #a000551c
 MOST_GROUPS, FEWEST = 6, 12 # groups at most; maps below which grouping says nothing
 MOST_MAPS = 1000 # the eigenvectors of more would take longer than the report
 
@@ -107,7 +107,7 @@ def medoids(
     members = [np.flatnonzero(group == g) for g in range(group.max() + 1)]
     return np.array([at[(m[at] @ m[at].sum(0)).argmax()] for at in members], np.int64)
 
-# %% ../nbs/05b_next.ipynb #0accdbe7
+# %% ../nbs/05b_next.ipynb #4f987ecf
 class Comparison:
     "Two models over the same images. Raises ValueError where the images or labels differ."
     def __init__(self,
@@ -144,4 +144,4 @@ class Comparison:
         if not len(rows): raise ValueError(f'no image is {kind.replace("_", " ")}')
         tiles = np.concatenate([self.a.ds.x[rows], self.a.overlays(rows), self.b.overlays(rows)], 2)
         words = [[f'{names[self.a.y[r]]}  #{self.a.ds.idxs[r]}', f'first: {names[self.a.pred[r]]} {100*self.a.conf[r]:.0f} %', f'second: {names[self.b.pred[r]]} {100*self.b.conf[r]:.0f} %'] for r in rows]
-        return mosaic(tiles, words, min(n, 3), f'{len(rows)} images, {kind.replace("_", " ")}: the image, the map of the first model, the map of the second')
+        return mosaic(tiles, words, min(n, 3), f'{len(rows)} images, {kind.replace("_", " ")}: the image, the map of the first model, the map of the second', 3, map_key('predicted'))

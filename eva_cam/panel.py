@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VIEW', 'Shown', 'half_area', 'bars', 'words', 'Panel', 'panel']
 
-# %% ../nbs/05c_panel.ipynb #21358d5c
+# %% ../nbs/05c_panel.ipynb #94288706
 from html import escape
 from pathlib import Path
 
@@ -15,10 +15,10 @@ from fastcore.basics import patch
 import eva_cam.methods # adds its methods to METHODS
 from .data import normalize
 from .gradcam import METHODS, cam_layers, overlay
-from .report import ORDERS, WHICH, Interpretation, Picture, map_flags, mosaic, scaled_maps
+from .report import ORDERS, WHICH, Interpretation, Picture, map_flags, map_key, mosaic, scaled_maps
 from .next import border_area, border_share
 
-# %% ../nbs/05c_panel.ipynb #add24299
+# %% ../nbs/05c_panel.ipynb #9674b995
 VIEW = 320 # pixels: an image is enlarged by a whole number to at least this side
 
 class Shown:
@@ -45,7 +45,7 @@ class Shown:
         k = max(1, -(-VIEW // max(px.shape)))
         return px.repeat(k, 0).repeat(k, 1)
 
-# %% ../nbs/05c_panel.ipynb #cf1a7399
+# %% ../nbs/05c_panel.ipynb #e7b529e0
 def half_area(
     m:np.ndarray, # (H,W) map, 0 or more
 )->float: # 0..0.5; NaN for an empty map
@@ -80,7 +80,7 @@ def words(
     measure = f'the map is {flag}: it explains nothing' if flag else f'border {100*border_share(m[None], size)[0]:.0f} % (even: {100*border_area():.0f} %), half of it on {100*half_area(m):.0f} % of the image'
     return f'<b>{name(interp.y[row])}</b> taken for <b>{name(interp.pred[row])}</b>, image {interp.ds.idxs[row]}, loss {interp.loss[row]:.2f}<br>Map: {measure}'
 
-# %% ../nbs/05c_panel.ipynb #c57a6b9c
+# %% ../nbs/05c_panel.ipynb #d73b78f5
 class Panel:
     "Widgets over an interpretation. Show it as the last line of a cell; `state()` and the widgets' values can be read and set from code."
     def __init__(self,
@@ -106,7 +106,7 @@ class Panel:
         self.box = w.HBox([left, right])
         self._wire()
 
-# %% ../nbs/05c_panel.ipynb #7a7bd24b
+# %% ../nbs/05c_panel.ipynb #851c80ad
 def _choices(interp):
     "Layers that can be explained, and methods, of the interpretation's model."
     table = cam_layers(interp.model, normalize(interp.ds.x[:1], interp.meta['mean'], interp.meta['std']))
@@ -135,7 +135,7 @@ def step(self:Panel, by:int): # images to go on, or back where negative
     "Go to another image, no further than the last or the first."
     self.at.value = min(max(self.at.value + by, 0), self.at.max)
 
-# %% ../nbs/05c_panel.ipynb #add77412
+# %% ../nbs/05c_panel.ipynb #30945799
 @patch
 def _raw(self:Panel, row):
     "Maps (2,h,w) of one image at the chosen layer by the chosen method; the model is asked once for each."
@@ -181,7 +181,7 @@ def save(self:Panel,
     self.status.value = f'Saved as {escape(path.name)}'
     return path
 
-# %% ../nbs/05c_panel.ipynb #31c66af0
+# %% ../nbs/05c_panel.ipynb #0fce26c3
 @patch
 def strip(self:Panel,
     n:int=3, # images
@@ -192,7 +192,7 @@ def strip(self:Panel,
     names = self.interp.ds.classes
     said = [[f'{names[self.interp.y[r]]} as {names[self.interp.pred[r]]}' if a == 0 else f'blend {a:.2f}'] for r in self.rows[:n] for a in alphas]
     return mosaic(np.stack([v.blend(a) for v in views for a in alphas]) if views else np.zeros((0, 1, 1, 3), np.uint8), said, len(alphas),
-                  f'{len(views)} misclassified images, each at five strengths of the heat, from the image alone to the heat alone')
+                  f'{len(views)} misclassified images, each at five strengths of the heat, from the image alone to the heat alone', 1, map_key(self.which.value, self.cmap.value))
 
 @patch
 def _repr_mimebundle_(self:Panel, include=None, exclude=None):
