@@ -168,11 +168,14 @@ class _FastBlock(nn.Module):
     "Convolution, max pool, norm, GELU, convolution, norm, GELU."
     def __init__(self, ni, nf):
         super().__init__()
-        self.conv1, self.pool, self.norm1, self.act1 = _conv(ni, nf), nn.MaxPool2d(2), _fast_norm(nf), nn.GELU()
+        self.conv1 = nn.Conv2d(ni, nf, 3, bias=False)  # `forward` pads
+        self.pool, self.norm1, self.act1 = nn.MaxPool2d(2), _fast_norm(nf), nn.GELU()
         self.conv2, self.norm2, self.act2 = _conv(nf, nf), _fast_norm(nf), nn.GELU()
         for c in (self.conv1, self.conv2): nn.init.dirac_(c.weight.data[:c.in_channels])
 
     def forward(self, x):
+        h, w = x.shape[2:]
+        x = F.pad(x, (1, 1 - w % 2, 1, 1 - h % 2))  # the pool drops an odd last row and column: do not compute them
         x = self.act1(self.norm1(self.pool(self.conv1(x))))
         return self.act2(self.norm2(self.conv2(x)))
 
@@ -223,7 +226,7 @@ def whiten_init(
     model.whiten.weight.copy_(torch.cat([w, -w]))
     return model
 
-# %% ../nbs/01_models.ipynb #c039
+# %% ../nbs/01_models.ipynb #c041
 _WHOLE = ('adaptive_avg_pool2d', 'adaptive_max_pool2d', 'linear', 'mean', 'amax', 'matmul', 'scaled_dot_product_attention')
 
 def _window(name, args, kw):
@@ -252,7 +255,7 @@ class _Watch(TorchFunctionMode):
         out._field = (math.inf if name in _WHOLE else field, step)
         return out
 
-# %% ../nbs/01_models.ipynb #c041
+# %% ../nbs/01_models.ipynb #c043
 @contextmanager
 def eval_mode(
     model:nn.Module, # put in evaluation mode inside the `with`
@@ -263,7 +266,7 @@ def eval_mode(
     finally:
         for m, training in modes: m.training = training
 
-# %% ../nbs/01_models.ipynb #c044
+# %% ../nbs/01_models.ipynb #c046
 def _shown(name, m, depth):
     leaf, level = not list(m.children()), name.count('.') + 1
     return bool(name) and (leaf if depth is None else level == depth or (leaf and level < depth))
@@ -296,7 +299,7 @@ def layer_table(
         for h in hooks: h.remove()
     return pd.DataFrame(rows, columns=['name', 'kind', 'shape', 'params', 'macs', 'field', 'cam'])
 
-# %% ../nbs/01_models.ipynb #c057
+# %% ../nbs/01_models.ipynb #c059
 ARCHS = dict(resnet18=resnet18, resnet34=resnet34, resnet50=resnet50, custom_resnet=custom_resnet, fast_net=fast_net)
 
 def small_stem(
@@ -316,7 +319,7 @@ def small_stem(
     if isinstance(getattr(model, 'maxpool', None), nn.MaxPool2d): model.maxpool = nn.Identity()
     return model
 
-# %% ../nbs/01_models.ipynb #c058
+# %% ../nbs/01_models.ipynb #c060
 def build_model(
     arch:str, # a name in `ARCHS`, or 'torchvision/NAME', or 'timm/NAME'
     num_classes:int=10, # logits
@@ -337,7 +340,7 @@ def build_model(
     except (TypeError, ValueError, RuntimeError) as e: raise ValueError(f'{arch} cannot be built: {e}') from None
     return small_stem(model) if small and arch not in ARCHS else model
 
-# %% ../nbs/01_models.ipynb #c064
+# %% ../nbs/01_models.ipynb #c066
 def write_aside(
     path:Path, # file to write; its folder must exist
     data:bytes, # the whole content
@@ -350,7 +353,7 @@ def write_aside(
     finally: aside.unlink(missing_ok=True)
     return path
 
-# %% ../nbs/01_models.ipynb #c065
+# %% ../nbs/01_models.ipynb #c067
 META_KEYS = ('arch', 'arch_kw', 'classes', 'mean', 'std')
 
 def _digest(tensors):
@@ -375,7 +378,7 @@ def save_weights(
     header = json.dumps({**meta, 'sha256': _digest(tensors)})
     return write_aside(Path(path), save(tensors, metadata={'eva_cam': header}))
 
-# %% ../nbs/01_models.ipynb #c067
+# %% ../nbs/01_models.ipynb #c069
 def load_weights(
     path:str, # file written by `save_weights`
 )->tuple: # the model in evaluation mode with float32 weights, and its meta as a dict
