@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['CIFAR10_CLASSES', 'CIFAR10_MEAN', 'CIFAR10_STD', 'CIFAR10_SHA256', 'ORDER', 'DRAWS', 'FLIPS', 'HOLD_OUT', 'SHOW',
-           'IMAGE_SUFFIXES', 'ImageSet', 'resize', 'Data', 'keyed_rng', 'hold_out', 'download', 'open_image',
-           'load_data', 'pixel_stats', 'normalize', 'denormalize', 'show_images', 'show_classes', 'Pipeline', 'Batches']
+           'ImageSet', 'resize', 'Data', 'keyed_rng', 'hold_out', 'load_data', 'pixel_stats', 'normalize',
+           'denormalize', 'show_images', 'show_classes', 'Pipeline', 'Batches']
 
-# %% ../nbs/00_data.ipynb #52d1b95c
-import hashlib, io, json, os, shutil, sys, urllib.request, warnings, zipfile, zlib
-from concurrent.futures import ThreadPoolExecutor
+# %% ../nbs/00_data.ipynb #5d4e9c65
+import hashlib, json, sys, warnings, zipfile, zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -17,14 +16,14 @@ from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
 
-# %% ../nbs/00_data.ipynb #6e2c6f4e
+# %% ../nbs/00_data.ipynb #067f9a00
 CIFAR10_CLASSES = 'airplane automobile bird cat deer dog frog horse ship truck'.split()
 CIFAR10_MEAN = (0.49139968, 0.48215841, 0.44653091)  # over all training pixels, on the scale 0..1
 CIFAR10_STD  = (0.24703223, 0.24348513, 0.26158784)
 CIFAR10_SHA256 = dict(train='47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a',  # of the pixels in order
                       test='f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04')
 
-# %% ../nbs/00_data.ipynb #cf6cd744
+# %% ../nbs/00_data.ipynb #86180704
 @dataclass(eq=False)
 class ImageSet:
     "Images of one size with their labels, class names and origins. Raises ValueError or TypeError where these do not fit."
@@ -50,7 +49,7 @@ class ImageSet:
     def __len__(self): return len(self.x)
     def __repr__(self): return f"ImageSet {self.name}: {len(self)} images {self.x.shape[1]}x{self.x.shape[2]}, {len(self.classes)} classes"
 
-# %% ../nbs/00_data.ipynb #63627390
+# %% ../nbs/00_data.ipynb #cef597d5
 @patch
 def subset(self:ImageSet, which # boolean mask (N,) or positions (M,) to keep, in that order
           )->ImageSet: # the chosen images with their labels, original indices and files
@@ -70,7 +69,7 @@ def digest(self:ImageSet)->str: # 64 hexadecimal digits
     for a in (self.x, self.y): h.update(np.ascontiguousarray(a))
     return h.hexdigest()
 
-# %% ../nbs/00_data.ipynb #8cd501be
+# %% ../nbs/00_data.ipynb #2ed65828
 def resize(x:np.ndarray, # images (N,H,W,3) uint8
            size:int      # side of the square result in pixels
           )->np.ndarray: # (N,size,size,3) uint8
@@ -82,7 +81,7 @@ def resize(x:np.ndarray, # images (N,H,W,3) uint8
     for i, im in enumerate(x): cv2.resize(im, (size, size), out[i], interpolation=how)
     return out
 
-# %% ../nbs/00_data.ipynb #3f98045d
+# %% ../nbs/00_data.ipynb #764451e4
 @dataclass
 class Data:
     "The splits of a data set."
@@ -90,7 +89,7 @@ class Data:
     test:ImageSet # images to report on
     valid:ImageSet=None # training images held out for choices; None where none were asked for
 
-# %% ../nbs/00_data.ipynb #51ef2429
+# %% ../nbs/00_data.ipynb #e3161405
 def _untile(sheet, cols):
     "The images of a sheet (rows*H, cols*W, 3) of square tiles, row by row."
     side = sheet.shape[1] // cols
@@ -109,7 +108,7 @@ def _read_sample():
         return ImageSet(x, note[split]['labels'], note['classes'], note[split]['idxs'], f'CIFAR-10 sample, {split}', split)
     return Data(read('train'), read('test'))
 
-# %% ../nbs/00_data.ipynb #41481d42
+# %% ../nbs/00_data.ipynb #3caa0e67
 ORDER, DRAWS, FLIPS, HOLD_OUT, SHOW = range(5)  # purposes: their numbers never overlap
 
 def keyed_rng(seed:int,      # 0 or more
@@ -121,7 +120,7 @@ def keyed_rng(seed:int,      # 0 or more
     if min(seed, purpose, epoch, batch) < 0: raise ValueError(f'seed, epoch and batch must be 0 or more, not {seed}, {epoch} and {batch}')
     return np.random.Generator(np.random.Philox(key=np.array([seed, purpose], np.uint64), counter=np.array([0, 0, batch, epoch], np.uint64)))
 
-# %% ../nbs/00_data.ipynb #a6ce7d0a
+# %% ../nbs/00_data.ipynb #971148f3
 def hold_out(ds:ImageSet, # training images
              n:int,       # how many of them to hold out, 1..len(ds)-1
              seed:int=0   # which ones
@@ -137,7 +136,7 @@ def hold_out(ds:ImageSet, # training images
     valid.name, valid.split = ds.name.replace('train', 'valid'), 'valid'
     return ds.subset(~held), valid
 
-# %% ../nbs/00_data.ipynb #edcefe5b
+# %% ../nbs/00_data.ipynb #a997388a
 def _checked(ds, skip_bad):
     "`ds`, if its labels are those of its classes; otherwise refused, or less the others where they may be skipped."
     bad = np.flatnonzero((ds.y < 0) | (ds.y >= len(ds.classes)))
@@ -164,147 +163,7 @@ def _read_npz(path, skip_bad):
         return _checked(ImageSet(x, a[f'y_{s}'].reshape(-1), [str(c) for c in classes], None, f'{name}, {s}', s), skip_bad)
     return Data(split('train'), split('test'))
 
-# %% ../nbs/00_data.ipynb #0d2dc59e
-def download(url:str,  # where from
-             path,     # file to write
-             md5:str   # digest that the file must have, 32 hexadecimal digits
-            )->Path:   # `path`
-    "Fetch a file, continuing an earlier attempt. Raises ConnectionError when it breaks off, ValueError for other content."
-    path = Path(path)
-    part = path.with_name(path.name + '.part')
-    def right(p): return p.exists() and hashlib.md5(p.read_bytes()).hexdigest() == md5
-    if path.exists() and not right(path): raise ValueError(f'{path} has another digest than the file it should be; delete it to download it again')
-    if path.exists(): return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not right(part):
-        done = part.stat().st_size if part.exists() else 0
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, headers={'Range': f'bytes={done}-'} if done else {}), timeout=60) as r:
-                fresh = getattr(r, 'status', None) != 206
-                total = int(r.headers.get('Content-Length') or 0) + (0 if fresh else done)
-                with open(part, 'wb' if fresh else 'ab') as f: shutil.copyfileobj(r, f)
-        except OSError as e: raise ConnectionError(f'{url} broke off ({e}); run it again to go on, or put the file at {path} yourself') from e
-        if part.stat().st_size < total: raise ConnectionError(f'{url} broke off after {part.stat().st_size} of {total} bytes; run it again to go on')
-    if not right(part):
-        part.unlink()
-        raise ValueError(f'{url} gave a file with another digest than {md5}; nothing was kept')
-    os.replace(part, path)
-    return path
-
-# %% ../nbs/00_data.ipynb #f90433b9
-def _read_cifar(source, root):
-    "`Data` of CIFAR-10 or CIFAR-100, downloaded into the folder `root` where it is not there yet."
-    from torchvision import datasets
-    kind, name = dict(cifar10=(datasets.CIFAR10, 'CIFAR-10'), cifar100=(datasets.CIFAR100, 'CIFAR-100'))[source]
-    def read(train, fetch=False): return kind(root, train=train, download=fetch)
-    try: parts = read(True), read(False)
-    except RuntimeError:
-        download(kind.url, Path(root)/kind.filename, kind.tgz_md5)
-        parts = read(True, fetch=True), read(False)
-    sets = [ImageSet(np.ascontiguousarray(p.data), p.targets, p.classes, None, f'{name}, {s}', s) for p, s in zip(parts, ('train', 'test'))]
-    for ds in sets:
-        if source == 'cifar10' and hashlib.sha256(ds.x).hexdigest() != CIFAR10_SHA256[ds.split]:
-            raise ValueError(f'{root} holds a CIFAR-10 whose {ds.split} pixels are not the published ones; delete it to download it again')
-    return Data(*sets)
-
-# %% ../nbs/00_data.ipynb #192f4fda
-IMAGE_SUFFIXES = {'.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm'}
-
-def open_image(file,          # path or binary file of one image
-               size:int=None  # side of the square result in pixels; None keeps its own size
-              )->np.ndarray:  # (H,W,3) uint8
-    "One image file as RGB, the right way up. Raises what Pillow raises for files that it cannot decode."
-    from PIL import Image, ImageOps
-    with Image.open(file) as im:
-        im = ImageOps.exif_transpose(im)
-        if im.mode[0] in 'IF':  # sixteen or more bits of grey
-            grey = np.asarray(im, np.float64)
-            im = Image.fromarray((grey/(257 if grey.max() > 255 else 1)).round().clip(0, 255).astype(np.uint8))
-        if 'transparency' in im.info or 'A' in im.getbands():
-            im = im.convert('RGBA')
-            im = Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im)
-        im = im.convert('RGB')
-        if size: im = ImageOps.fit(im, (size, size), Image.Resampling.BICUBIC)
-        return np.asarray(im)
-
-# %% ../nbs/00_data.ipynb #91af508e
-def _decode(files, names, size, skip_bad, where):
-    "Images (M,H,W,3) uint8 of `files`, and the positions (M,) of those that decoded; `names` are for messages."
-    def attempt(f):
-        try: return open_image(f, size)
-        except Exception as e: return f'{type(e).__name__}: {e}'.split('\n')[0].replace(str(f), 'it')  # Pillow raises many kinds
-    with ThreadPoolExecutor(os.cpu_count()) as pool: got = list(pool.map(attempt, files))
-    good = np.array([i for i, im in enumerate(got) if not isinstance(im, str)], np.int64)
-    if len(good) < len(got):
-        bad = [f'{n} ({im})' for n, im in zip(names, got) if isinstance(im, str)]
-        said = f'{where}: {len(bad)} of {len(got)} images do not decode: {"; ".join(bad[:5])}{"; ..." if len(bad) > 5 else ""}'
-        if not skip_bad or not len(good): raise ValueError(f'{said}; mend or remove them, or pass skip_bad=True to use the other {len(good)}')
-        warnings.warn(f'{said}; left out')
-    shapes = {got[i].shape[:2] for i in good}
-    if len(shapes) > 1: raise ValueError(f'{where}: images of {len(shapes)} sizes, from {min(shapes)} to {max(shapes)}; pass size=, the side that all should get')
-    return np.stack([got[i] for i in good]), good
-
-# %% ../nbs/00_data.ipynb #387b8be0
-def _cached(files, size, cache, make):
-    "What `make()` returns, (x, good), from the folder `cache` if these very files have been read before."
-    if cache is False: return make()
-    folder = Path(cache or Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'eva_cam')
-    stats = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    path = folder/f'{hashlib.sha256(repr((1, size, stats)).encode()).hexdigest()[:32]}.npy'
-    if path.exists(): return np.load(path), np.arange(len(files))
-    x, good = make()
-    if len(good) == len(files):
-        folder.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(f'.{os.getpid()}')
-        with open(aside, 'wb') as f: np.save(f, x)
-        os.replace(aside, path)
-    return x, good
-
-def _read_class_folders(folder, classes, split, name, size, skip_bad, cache):
-    "The `ImageSet` of `folder`, one folder of images per class."
-    found = {p.name: sorted(f for f in p.rglob('*') if f.suffix.lower() in IMAGE_SUFFIXES) for p in sorted(folder.iterdir()) if p.is_dir()}
-    empty, strange = [c for c, fs in found.items() if not fs], [c for c in found if c not in classes]
-    for what, which in (('class folders with no images', empty), ('class folders that train/ does not have', strange)):
-        if which and not skip_bad: raise ValueError(f'{folder}: {len(which)} {what}: {", ".join(which[:5])}; mend them, or pass skip_bad=True to go on without')
-        if which: warnings.warn(f'{folder}: {len(which)} {what}: {", ".join(which[:5])}; left out')
-    files = [f for c in classes for f in found.get(c, [])]
-    if not files: raise ValueError(f'{folder}: no images in class folders; put each image into a folder named after its class')
-    y = np.array([classes.index(f.relative_to(folder).parts[0]) for f in files])
-    x, good = _cached(files, size, cache, lambda: _decode(files, files, size, skip_bad, folder))
-    return ImageSet(x, y[good], classes, good, f'{name}, {split}', split, [str(files[i]) for i in good])
-
-def _read_folder(path, size, skip_bad, cache):
-    "`Data` of a folder with train/ and test/ or val/, or of class folders alone, which are there to be reported on."
-    path = Path(path)
-    there = {p.name: p for p in path.iterdir() if p.is_dir()}
-    train, valid, test = (next((there[n] for n in names if n in there), None) for names in (['train'], ['val', 'valid', 'validation'], ['test']))
-    if not (train or valid or test): test = path
-    if test is None: test, valid = valid, None
-    if test is None: raise ValueError(f'{path} has train/ but neither test/ nor val/; split some images off into one of them')
-    classes = sorted(p.name for p in (train or test).iterdir() if p.is_dir())
-    def read(folder, split): return folder and _read_class_folders(folder, classes, split, path.name, size, skip_bad, cache)
-    return Data(read(train, 'train'), read(test, 'test'), read(valid, 'valid'))
-
-# %% ../nbs/00_data.ipynb #342e96f0
-def _read_hf(name, size, skip_bad):
-    "`Data` of the Hugging Face data set `name`, a name on the hub or a folder of its files."
-    try: import datasets
-    except ImportError as e: raise ValueError(f'hf:{name} needs the datasets library; run: pip install datasets') from e
-    parts = datasets.load_dataset(name)
-    train, valid, test = (next((parts[n] for n in names if n in parts), None) for names in (['train'], ['validation', 'valid', 'val'], ['test']))
-    if test is None: test, valid = valid, None
-    if test is None: raise ValueError(f'hf:{name} has {", ".join(parts)} but no test or validation split')
-    kinds = {k: [c for c, f in test.features.items() if isinstance(f, t)] for k, t in dict(image=datasets.Image, label=datasets.ClassLabel).items()}
-    if not (kinds['image'] and kinds['label']): raise ValueError(f'hf:{name} has no column of images with one of class labels; it has {", ".join(test.features)}')
-    image, label = kinds['image'][0], kinds['label'][0]
-    def read(part, split):
-        if part is None: return None
-        rows = part.cast_column(image, datasets.Image(decode=False))
-        x, good = _decode([io.BytesIO(r[image]['bytes']) if r[image]['bytes'] else r[image]['path'] for r in rows], [f'row {i}' for i in range(len(rows))], size, skip_bad, f'hf:{name} {split}')
-        return _checked(ImageSet(x, np.array(part[label])[good], part.features[label].names, good, f'{name}, {split}', split), skip_bad)
-    return Data(read(train, 'train'), read(test, 'test'), read(valid, 'valid'))
-
-# %% ../nbs/00_data.ipynb #29a4acea
+# %% ../nbs/00_data.ipynb #b60daf9b
 def load_data(source='sample',     # 'sample', 'cifar10', 'cifar100', the path of an .npz or of a folder, or 'hf:' and a name
               valid:int=0,         # training images to hold out for choices, each class giving its share
               seed:int=0,          # which ones
@@ -314,10 +173,11 @@ def load_data(source='sample',     # 'sample', 'cifar10', 'cifar100', the path o
               cache=None           # folder for decoded photographs; None is the user's cache folder, False keeps none
              )->Data:              # train, test and, where asked for, valid
     "The splits of a data set. Raises FileNotFoundError, ValueError or ConnectionError naming what is wrong where."
+    from eva_cam import sources
     if source == 'sample': data = _read_sample()
-    elif source in ('cifar10', 'cifar100'): data = _read_cifar(source, root)
-    elif str(source).startswith('hf:'): data = _read_hf(source[3:], size, skip_bad)
-    elif Path(source).is_dir(): data = _read_folder(source, size, skip_bad, cache)
+    elif source in ('cifar10', 'cifar100'): data = sources.read_cifar(source, root)
+    elif str(source).startswith('hf:'): data = sources.read_hf(source[3:], size, skip_bad)
+    elif Path(source).is_dir(): data = sources.read_folder(source, size, skip_bad, cache)
     elif Path(source).is_file(): data = _read_npz(source, skip_bad)
     else: raise FileNotFoundError(f"no data at {source}; give 'sample', 'cifar10', 'cifar100', an .npz, a folder of class folders, or 'hf:' and a name")
     for ds in (data.train, data.test, data.valid):
@@ -326,7 +186,7 @@ def load_data(source='sample',     # 'sample', 'cifar10', 'cifar100', the path o
     if valid: data.train, data.valid = hold_out(data.train, valid, seed)
     return data
 
-# %% ../nbs/00_data.ipynb #eea35cc8
+# %% ../nbs/00_data.ipynb #34450c66
 def pixel_stats(chunks # iterable of images (B,H,W,3) uint8; one pass, one chunk in memory at a time
                )->tuple: # mean and std, each 3 floats on the scale 0..1
     "Mean and standard deviation of each channel, pooled over all pixels. Raises ValueError where there are none."
@@ -347,7 +207,7 @@ def stats(self:ImageSet)->tuple: # mean and std, each 3 floats on the scale 0..1
     "Channel statistics of these images; normalise with those of the training split, never with the test split's."
     return pixel_stats(self.x[i:i + 1024] for i in range(0, len(self), 1024))
 
-# %% ../nbs/00_data.ipynb #e0f4d1ec
+# %% ../nbs/00_data.ipynb #37e9aeb3
 @contextmanager
 def _one_thread():
     "Run torch's CPU work on this thread alone, and restore the number of threads."
@@ -379,7 +239,7 @@ def denormalize(x,                # normalised images (N,3,H,W) float
     mean, std = (torch.as_tensor(v, dtype=torch.float32, device=x.device).view(3, 1, 1) for v in (mean, std))
     return (x.float()*std + mean).clamp(0, 1)
 
-# %% ../nbs/00_data.ipynb #5aa4320b
+# %% ../nbs/00_data.ipynb #4ca3e1e6
 def _as_bytes(x):
     "Images as (N,H,W,3) uint8, from that or from (N,3,H,W) float in 0..1."
     x = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
@@ -412,7 +272,7 @@ def show_images(x,            # images (N,H,W,3) uint8, or (N,3,H,W) float in 0.
     ax.set_title(title, fontsize=11); ax.axis('off')
     return ax
 
-# %% ../nbs/00_data.ipynb #d96822e0
+# %% ../nbs/00_data.ipynb #5c515745
 def show_classes(ds:ImageSet, # images to choose from
                  n:int=10,    # images of each class; fewer where a class has fewer
                  seed:int=0,  # which ones
@@ -426,7 +286,7 @@ def show_classes(ds:ImageSet, # images to choose from
         row[:len(chosen)] = ds.x[chosen]
     return show_images(sheet.reshape(-1, *ds.x.shape[1:]), cols=n, scale=scale, rows=ds.classes, title=f'{ds.name}: {n} random images of each class', ax=ax)
 
-# %% ../nbs/00_data.ipynb #353df4da
+# %% ../nbs/00_data.ipynb #7e37887e
 @dataclass(frozen=True)
 class Pipeline:
     "A description of random augmentation, as plain data. Raises ValueError for values that make no sense."
@@ -453,7 +313,7 @@ class Pipeline:
     @property
     def fill255(self): return tuple(round(255*v) for v in self.fill)
 
-# %% ../nbs/00_data.ipynb #a456215b
+# %% ../nbs/00_data.ipynb #2d26ce5c
 @patch
 def draw(self:Pipeline,
          n:int,    # images in the batch
@@ -478,7 +338,7 @@ def draw(self:Pipeline,
         p['holes'] = np.stack([y, x, hh*used, hw], -1)
     return p
 
-# %% ../nbs/00_data.ipynb #d1462343
+# %% ../nbs/00_data.ipynb #8f14ebb7
 def _runs(x, width):
     "A view of contiguous `x` (N,H,W,3) uint8 in which item k is the `width` pixels from pixel k on."
     return np.ndarray((x.size//3 - width + 1,), f'V{3*width}', x, strides=(3,))
@@ -507,7 +367,7 @@ def _cut(x, holes, colour):
         row = np.arange(n.sum()) - (n.cumsum() - n).repeat(n)
         _runs(x, w)[first.repeat(n) + row*x.shape[2]] = np.void(bytes(colour)*w)
 
-# %% ../nbs/00_data.ipynb #6f09af3c
+# %% ../nbs/00_data.ipynb #e1d1cd44
 def _light_tables(alpha, beta):
     "For every image what `alpha*v + beta` makes of v = 0..255, clamped, fractions dropped: (B,256) uint8."
     alpha, beta = (np.asarray(v, np.float32)[:, None] for v in (alpha, beta))
@@ -539,7 +399,7 @@ def apply(self:Pipeline,
     if 'holes' in p: _cut(out, p['holes'], self.fill255)
     return out
 
-# %% ../nbs/00_data.ipynb #b1dd1eca
+# %% ../nbs/00_data.ipynb #d5e57699
 @patch
 def padded(self:ImageSet,
            pad:int=0,            # pixels on every side
@@ -557,7 +417,7 @@ def padded(self:ImageSet,
         self._pad, self.x = (key, edge), edge[:, pad:pad + h, pad:pad + w]
     return self._pad[1]
 
-# %% ../nbs/00_data.ipynb #30bf3991
+# %% ../nbs/00_data.ipynb #174598f6
 def _rotate_tensor(x, angle, colour):
     "Rotated copies of the uint8 tensor `x` (B,H,W,3); bilinear, corners filled with `colour`."
     from torch.nn import functional as F
@@ -592,7 +452,7 @@ def apply_tensor(self:Pipeline,
         out = torch.where(inside.any(1)[..., None], torch.tensor(self.fill255, dtype=torch.uint8, device=x.device), out)
     return out
 
-# %% ../nbs/00_data.ipynb #fbc59113
+# %% ../nbs/00_data.ipynb #d610899f
 def _holders(a): return sys.getrefcount(a)
 
 class _Reused:
@@ -610,7 +470,7 @@ class _Reused:
         if len(ring) < self.keep: ring.append(a)
         return a
 
-# %% ../nbs/00_data.ipynb #fed93a24
+# %% ../nbs/00_data.ipynb #04aa63f0
 class Batches:
     "Normalised batches of an `ImageSet`, each a pure function of (seed, epoch, number). Raises ValueError for augmented test images."
     def __init__(self,
@@ -647,7 +507,7 @@ class Batches:
         if not 0 <= i < len(self): raise IndexError(f'batch {i} of {len(self)}')
         return self._order(epoch)[i*self.bs:(i + 1)*self.bs]
 
-# %% ../nbs/00_data.ipynb #85c2ebaf
+# %% ../nbs/00_data.ipynb #07018370
 @patch
 def _keep(self:Batches, name, key, make):
     "The value of `make()` for `key`, made anew only when the key under `name` changes."
@@ -677,7 +537,7 @@ def _images(self:Batches, epoch):
         return x if self.device.type == 'cpu' else torch.from_numpy(x).to(self.device)
     return self._keep('images', size, make)
 
-# %% ../nbs/00_data.ipynb #d1079d40
+# %% ../nbs/00_data.ipynb #b7f58d3d
 @patch
 def raw(self:Batches,
         epoch:int, # 0 or more
