@@ -29,8 +29,9 @@ function taps(n, g) {
 const TY = taps(H, gh), TX = taps(W, gw);
 function grid(k, which) {
   const m = new Float32Array(CELLS), a = 2 * k * CELLS, b = a + CELLS, [sp, st] = P.scale[k];
+  const value = (v, [above, below]) => v / FULL * (v > 0 ? above : below);
   for (let c = 0; c < CELLS; c++) {
-    const p = MAPS[a + c] / FULL * sp, t = MAPS[b + c] / FULL * st;
+    const p = value(MAPS[a + c], sp), t = value(MAPS[b + c], st);
     m[c] = which === "diff" ? p - t : which === "true" ? t : p;
   }
   return m;
