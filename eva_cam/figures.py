@@ -5,24 +5,24 @@
 # %% auto #0
 __all__ = ['KINDS', 'curves', 'plot_curves', 'plot_rate', 'augmentation_grid', 'four_panels', 'layers_side_by_side', 'three_maps']
 
-# %% ../nbs/05a_figures.ipynb #bbbb2064
+# %% ../nbs/05a_figures.ipynb #bf6f8d28
 import numpy as np
 
 from .data import Batches, ImageSet, Pipeline
 from .report import WHICH, Interpretation, Picture, map_key, mosaic, scaled_maps
 from .gradcam import overlay
 
-# %% ../nbs/05a_figures.ipynb #191cb3ff
-KINDS = {'loss': 'loss', 'accuracy': 'acc', 'learning rate': 'lr'} # title of a curve, and what its keys contain
+# %% ../nbs/05a_figures.ipynb #e8983ee1
+KINDS = {'loss': {'loss'}, 'accuracy': {'acc', 'accuracy'}, 'learning rate': {'lr'}} # title of a curve, and a word of its keys
 
 def curves(
-    history:list, # one dict an epoch
+    history:list, # one dict an epoch, such as a `Learner` keeps
 )->dict: # for each title a dict of name to (epochs, values); what was never recorded is left out
     "Loss, accuracy and rate by epoch, out of what was written down while training."
     out = {}
-    for title, part in KINDS.items():
-        names = dict.fromkeys(k for h in history for k, v in h.items() if part in k.split('_') and isinstance(v, (int, float)))
-        lines = {k: tuple(zip(*[(e, h[k]) for e, h in enumerate(history, 1) if h.get(k) is not None])) for k in names}
+    for title, said in KINDS.items():
+        names = dict.fromkeys(k for h in history for k, v in h.items() if said & {*k.split('_')} and isinstance(v, (int, float)))
+        lines = {k: tuple(zip(*[(h.get('epoch', e), h[k]) for e, h in enumerate(history, 1) if h.get(k) is not None])) for k in names}
         if lines: out[title] = lines
     return out
 
@@ -34,7 +34,7 @@ def plot_curves(
     import matplotlib.pyplot as plt
     found = curves(history)
     if not found: raise ValueError('nothing to draw: no epoch has a key such as train_loss, valid_acc or lr')
-    if axs is None: axs = plt.subplots(1, len(found), figsize=(4 * len(found), 3), dpi=70, layout='constrained', squeeze=False)[1][0]
+    if axs is None: axs = plt.subplots(1, len(found), figsize=(3.6 * len(found), 2.8), dpi=65, layout='constrained', squeeze=False)[1][0]
     for ax, (title, lines) in zip(axs, found.items()):
         for name, (epochs, values) in lines.items(): ax.plot(epochs, values, marker='.', label=name.replace('_', ' '))
         last = ', '.join(f'{v[-1]:.3g}' for _, v in lines.values())
@@ -42,7 +42,7 @@ def plot_curves(
         ax.legend(fontsize=8)
     return axs
 
-# %% ../nbs/05a_figures.ipynb #4cb4e7f7
+# %% ../nbs/05a_figures.ipynb #3467f62f
 def plot_rate(
     rates:list, # learning rate of each step
     per_epoch:int=None, # steps of an epoch; where given the axis counts epochs
@@ -58,7 +58,7 @@ def plot_rate(
     ax.set(xlabel='epoch' if per_epoch else 'step', ylabel='learning rate', title=f'peak of {rates[top]:.3g} at {"epoch" if per_epoch else "step"} {at[top]:.3g}')
     return ax
 
-# %% ../nbs/05a_figures.ipynb #929dc223
+# %% ../nbs/05a_figures.ipynb #a86ed0a0
 def augmentation_grid(
     ds:ImageSet, # training images
     pipeline:Pipeline, # the augmentation
@@ -75,7 +75,7 @@ def augmentation_grid(
     words = [[f'{ds.classes[y]}' if e == 0 else f'epoch {e}'] for y in first.y for e in range(epochs + 1)]
     return mosaic(tiles, words, epochs + 1, f'{len(first)} images, each followed by {epochs} augmented versions')
 
-# %% ../nbs/05a_figures.ipynb #42ec3406
+# %% ../nbs/05a_figures.ipynb #6839c9ca
 def four_panels(
     interp:Interpretation, # what was found
     rows:np.ndarray, # (K,) rows, one for each line of the picture
@@ -96,7 +96,7 @@ def four_panels(
     words = [[t] for r, k in zip(rows, c) for t in (f'{names[interp.y[r]]}  #{interp.ds.idxs[r]}', f'map for {names[k]}', f'{interp.meta["layer"]}, {h}x{w}', f'p = {100*interp.probs[r, k]:.0f} %')]
     return mosaic(np.stack([x, grey, heat, both], 1).reshape(-1, H, W, 3), words, 4, f'{len(rows)} images: image, map in grey, heat map, overlay', 1, map_key(which, cmap))
 
-# %% ../nbs/05a_figures.ipynb #48f60fc7
+# %% ../nbs/05a_figures.ipynb #34ae43b1
 def layers_side_by_side(
     interp:Interpretation, # what was found, with its model
     rows:np.ndarray, # (K,) rows, one for each line of the picture
@@ -112,7 +112,7 @@ def layers_side_by_side(
     words = [[t] for r in rows for t in (f'{names[interp.y[r]]} as {names[interp.pred[r]]}', *(f'{l}, {m.raw.shape[-2]}x{m.raw.shape[-1]}' for l, m in zip(layers, maps)))]
     return mosaic(tiles, words, len(layers) + 1, f'{len(rows)} images with their maps at {", ".join(layers)}', 1, map_key('predicted', cmap))
 
-# %% ../nbs/05a_figures.ipynb #652e0d39
+# %% ../nbs/05a_figures.ipynb #64a250a7
 def three_maps(
     interp:Interpretation, # what was found
     rows:np.ndarray, # (K,) rows, one for each line of the picture

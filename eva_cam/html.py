@@ -8,7 +8,7 @@ __all__ = ['SHEET', 'LOSSLESS', 'IMAGE_BYTES', 'FINE', 'COLORS', 'TWO_SIDED', 'U
            'training_curves', 'page_data', 'check_writable', 'write_report', 'load_model', 'report_on',
            'eva_cam_report']
 
-# %% ../nbs/05d_html.ipynb #bb11a1a7
+# %% ../nbs/05d_html.ipynb #3654fcc7
 import base64, io, math, os, platform, sys, time
 from datetime import datetime, timezone
 from importlib.resources import files
@@ -24,7 +24,7 @@ from .report import Interpretation, interpret, map_flags
 from .figures import curves
 from .next import ambiguous, border_area, border_share, label_suspects, map_groups, medoids
 
-# %% ../nbs/05d_html.ipynb #3e00005e
+# %% ../nbs/05d_html.ipynb #3f58f8ea
 SHEET = 4096 # pixels of a side at most: browsers refuse far larger images
 LOSSLESS = 64 # pixels: images up to this side are kept as they are
 IMAGE_BYTES = 16_500 # of a photograph with its maps, so that 200 of them, in base64, stay under 5 MB
@@ -55,7 +55,7 @@ def image_sheets(
         out.append('data:image/webp;base64,' + base64.b64encode(_webp(sheet, room * len(part), max(H, W) <= LOSSLESS)).decode())
     return dict(sheets=out, cols=cols, per=per)
 
-# %% ../nbs/05d_html.ipynb #17ab31ea
+# %% ../nbs/05d_html.ipynb #48a8d0e4
 FINE = 256 # cells of a grid up to which a number takes 16 bits; finer grids take 8
 
 def pack_maps(
@@ -70,7 +70,7 @@ def pack_maps(
     unit = np.where(raw > 0, raw / above, raw / below)
     return dict(maps=base64.b64encode(np.rint(unit * full).astype(f'<i{bits//8}').tobytes()).decode(), scale=scale.tolist(), bits=bits)
 
-# %% ../nbs/05d_html.ipynb #0636c25a
+# %% ../nbs/05d_html.ipynb #552afd04
 COLORS, TWO_SIDED = ('inferno', 'viridis', 'turbo', 'jet'), 'RdBu_r' # two perceptual tables, two that older papers used; the one for differences
 URL = 'https://github.com/eva-cam/eva_cam'
 
@@ -89,10 +89,10 @@ def records(
         shown = [*top[k]] + [c for c in [y[k]] if c not in top[k]]
         out.append(dict(row=r, idx=int(interp.ds.idxs[r]), t=int(y[k]), p=int(pred[k]), pp=float(p[k, pred[k]]), pt=float(p[k, y[k]]),
             loss=float(interp.loss[r]), flags=flags[k], border=float(border[k]), g=int(group[k]),
-            top=[[int(c), float(p[k, c]), float(z[k, c])] for c in shown], file=interp.ds.files[r] if interp.ds.files else ''))
+            top=[[int(c), float(p[k, c]), float(z[k, c])] for c in shown], file='/'.join(Path(interp.ds.files[r]).parts[-2:]) if interp.ds.files else ''))
     return out
 
-# %% ../nbs/05d_html.ipynb #9275f920
+# %% ../nbs/05d_html.ipynb #f1b194b1
 def wilson(
     k:int, # successes
     n:int, # trials, 1 or more
@@ -103,7 +103,7 @@ def wilson(
     mid, half = (p + z * z / (2 * n)) / d, z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / d
     return max(mid - half, 0.), min(mid + half, 1.)
 
-# %% ../nbs/05d_html.ipynb #39619410
+# %% ../nbs/05d_html.ipynb #e87b8e52
 SURE, BORDER_MOST, APART = .9, 2/3, .5 # confidence; share of a map on the border; cosine of two maps: beyond these it is pointed out
 
 def _count(n, one, many=None): return f'{n:,} {one if n == 1 else many or one + "s"}'
@@ -155,7 +155,7 @@ def summary(
     if len(suspects): out.append((f'{_count(len(suspects), "label")} may be wrong: the model confidently says otherwise.', suspects))
     return out
 
-# %% ../nbs/05d_html.ipynb #b8650ce9
+# %% ../nbs/05d_html.ipynb #e1546fa2
 def _ticks(lo, hi, pos, show):
     return [dict(at=pos(v), text=show(v)) for v in np.linspace(lo, hi, 5)]
 
@@ -166,14 +166,14 @@ def training_curves(
     out = []
     for title, series in curves(history).items():
         values = [y for _, v in series.values() for y in v]
-        lo, hi, last = min(0, *values), max(0, *values) or 1, max(2, len(history))
+        lo, hi, last = min(0, *values), max(0, *values) or 1, max(2, *(e for epochs, _ in series.values() for e in epochs))
         X, Y = lambda e: 48 + 302 * (e - 1) / (last - 1), lambda v: 190 - 180 * (v - lo) / (hi - lo)
         lines = [dict(name=k.replace('_', ' '), last=f'{v[-1]:.4g}', points=' '.join(f'{X(e):.1f},{Y(y):.1f}' for e, y in zip(epochs, v))) for k, (epochs, v) in series.items()]
         out.append(dict(title=title.capitalize(), lines=lines, yticks=_ticks(lo, hi, Y, '{:.3g}'.format),
-            xticks=[dict(at=X(e), text=str(e)) for e in sorted({1, (1 + last) // 2, last})], words=f'{title} by epoch: ' + ', '.join(f'{l["name"]} ends at {l["last"]}' for l in lines)))
+            xticks=[dict(at=X(e), text=f'{e:g}') for e in sorted({1, (1 + last) // 2, last})], words=f'{title} by epoch: ' + ', '.join(f'{l["name"]} ends at {l["last"]}' for l in lines)))
     return out
 
-# %% ../nbs/05d_html.ipynb #d09a2899
+# %% ../nbs/05d_html.ipynb #0df60a3d
 MOST_CLASSES = 30
 
 def _confusion(interp):
@@ -206,7 +206,7 @@ def _made(interp):
     versions = dict(eva_cam=eva_cam.__version__, torch=torch.__version__, numpy=np.__version__, python=platform.python_version())
     return rows + [('This report', ', '.join(f'{k} {v}' for k, v in versions.items())), ('Written', f'{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC')]
 
-# %% ../nbs/05d_html.ipynb #3ea91a07
+# %% ../nbs/05d_html.ipynb #be784b8e
 MOST_IMAGES = 1000 # mistakes on a page
 
 def _chosen(interp):
@@ -246,7 +246,7 @@ def page_data(
         **image_sheets(interp.ds.x[rows], IMAGE_BYTES - raw[0].size * maps['bits'] // 8), **maps)
     return page, dict(suspects=[at[r] for r in suspects], ambiguous=[at[r] for r in ties], groups=_groups(interp, rows, raw, group)), at
 
-# %% ../nbs/05d_html.ipynb #ffefb720
+# %% ../nbs/05d_html.ipynb #d1cb172a
 def _tiles(interp):
     "The four figures at the top."
     n, wrong = len(interp), int(interp.wrong.sum())
@@ -267,7 +267,7 @@ def _notes(interp, page):
         ambiguous_note='The two likeliest classes are nearly tied; right or wrong, these were close to luck.',
         groups_note='Clusters of maps of the predicted class, by spectral clustering. Each is shown by its most typical image.')
 
-# %% ../nbs/05d_html.ipynb #5e4e0f0d
+# %% ../nbs/05d_html.ipynb #1d676933
 def _write_aside(path, text):
     aside = path.with_name(path.name + '.aside')
     try:
@@ -309,7 +309,7 @@ def write_report(
     _write_aside(path, html)
     return path
 
-# %% ../nbs/05d_html.ipynb #b5a10645
+# %% ../nbs/05d_html.ipynb #6247ac96
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225) # mean and std that torchvision's weights were trained with
 
 def _state(path):
