@@ -1,0 +1,86 @@
+"""How fast eva_cam augments, beside albumentations in a DataLoader.
+
+    python benchmarks/augment.py
+
+Pad 4, crop, flip, one hole of 8x8, batches of 512 of 50,000 images (the shipped 2,000, repeated, so that memory behaves as
+with a whole data set). All engines run in this one process, in turn, ROUNDS times; a ratio is the median of the rounds'
+ratios. The batched engine works on one thread; albumentations in this process (0 workers) or in 2 worker processes.
+"""
+import json, os, platform, resource, sys, time
+from pathlib import Path
+import numpy as np, torch
+from eva_cam.augment import Batches, Pipeline, albumentations
+from eva_cam.data import CIFAR10_MEAN, CIFAR10_STD, ImageSet, load_data
+
+ROUNDS, BS = 9, 512
+PLAIN = Pipeline(pad=4, flip=0.5, holes=(1, 1), hole_size=(8, 8))
+RICH = Pipeline(pad=4, flip=0.5, rotate=8, brightness=0.05, contrast=0.05, holes=(1, 1), hole_size=(8, 8))
+torch.set_num_threads(1)
+
+class PerImage(torch.utils.data.Dataset):
+    "The usual way: one image at a time, augmented, normalised and made a tensor by albumentations."
+    def __init__(self, ds, pipeline):
+        from albumentations.pytorch import ToTensorV2
+        A = albumentations()
+        self.ds, self.compose = ds, A.Compose([*pipeline.compose(32, 32).transforms, A.Normalize(CIFAR10_MEAN, CIFAR10_STD, p=1), ToTensorV2(p=1)], p=1)
+    def __len__(self): return len(self.ds)
+    def __getitem__(self, i): return self.compose(image=self.ds.x[i])['image'], int(self.ds.y[i])
+
+def loader_speed(dataset, workers, n):
+    "Images a second of a DataLoader, from its second round of batches on, so that starting workers is not counted."
+    batches = iter(torch.utils.data.DataLoader(dataset, BS, shuffle=True, num_workers=workers))
+    for _ in range(2*workers + 1): next(batches)
+    start = time.perf_counter()
+    for _ in range(n): next(batches)
+    return n*BS/(time.perf_counter() - start)
+
+def batches_speed(make, n=90):
+    "Images a second of `make(epoch, i)` over `n` batches."
+    start = time.perf_counter()
+    for i in range(n): make(0, i)
+    return n*BS/(time.perf_counter() - start)
+
+def resident():
+    "Bytes of memory this process holds now, or None where the system does not say."
+    try: return int(Path('/proc/self/statm').read_text().split()[1])*resource.getpagesize()
+    except OSError: return None
+
+def measure():
+    "Every measure: name to (value, goal, unit, rounds)."
+    sample = load_data().train
+    images = ImageSet(np.tile(sample.x, (25, 1, 1, 1)), np.tile(sample.y, 25), sample.classes)
+    theirs = {name: PerImage(ImageSet(images.x.copy(), images.y, images.classes), p) for name, p in (('plain', PLAIN), ('rich', RICH))}
+    before = resident()
+    plain, rich = (Batches(images, BS, p, shuffle=True) for p in (PLAIN, RICH))
+    plain.batch(0, 0), rich.batch(0, 0)
+    speeds = {k: [] for k in ('ours uint8', 'ours float', 'ours rich', 'theirs 0', 'theirs 2', 'theirs rich')}
+    for _ in range(ROUNDS):
+        speeds['theirs 0'].append(loader_speed(theirs['plain'], 0, 8))
+        speeds['ours uint8'].append(batches_speed(plain.raw))
+        speeds['ours float'].append(batches_speed(plain.batch))
+        speeds['theirs 2'].append(loader_speed(theirs['plain'], 2, 16))
+        speeds['theirs rich'].append(loader_speed(theirs['rich'], 0, 6))
+        speeds['ours rich'].append(batches_speed(rich.batch, 20))
+    def ratio(a, b, goal): return (float(np.median(r := np.divide(speeds[a], speeds[b]))), goal, 'times', np.round(r, 2).tolist())
+    rows = {'normalised float32, against 0 workers': ratio('ours float', 'theirs 0', 60), 'normalised float32, against 2 workers': ratio('ours float', 'theirs 2', 35),
+            'uint8, against 0 workers': ratio('ours uint8', 'theirs 0', 100), 'uint8, against 2 workers': ratio('ours uint8', 'theirs 2', 60),
+            'with rotation and brightness, against 0 workers': ratio('ours rich', 'theirs rich', 5)}
+    for k, v in speeds.items(): rows[f'images a second, {k}'] = (float(np.median(v)), None, 'images/s', np.round(v).tolist())
+    padded = images.padded(PLAIN.pad, PLAIN.pad_mode, PLAIN.fill255).nbytes
+    if before:
+        held = resident() - before + sample.x.nbytes*25
+        rows['memory held after all epochs, over the padded images'] = (held/padded, 1.15, 'times (at most)', [held])
+    return rows
+
+if __name__ == '__main__':
+    rows, short = measure(), 0
+    for name, (value, goal, unit, _) in rows.items():
+        holds = goal is None or (value <= goal if 'at most' in unit else value >= goal)
+        short += not holds
+        print(f'{name}: {value:,.1f} {unit}' + ('' if goal is None else f', goal {goal}, {"holds" if holds else "SHORT"}'), flush=True)
+    out = Path(__file__).parent/'results'/'augment.json'
+    out.parent.mkdir(exist_ok=True)
+    about = dict(machine=platform.machine(), cores=os.cpu_count(), python=platform.python_version(), torch=torch.__version__,
+                 numpy=np.__version__, albumentations=albumentations().__version__, rounds=ROUNDS, batch=BS)
+    out.write_text(json.dumps(dict(about=about, measures={k: dict(value=v, goal=g, unit=u, rounds=r) for k, (v, g, u, r) in rows.items()}), indent=1) + '\n')
+    sys.exit(bool(short))

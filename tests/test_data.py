@@ -1,0 +1,91 @@
+"What a notebook cell cannot test of 00a: downloads that break off, and pickles that must not be opened."
+import hashlib, http.server, io, pickle, tarfile, threading
+import numpy as np, pytest
+from torchvision import datasets
+from eva_cam.data import load_data
+from eva_cam.sources import download
+
+class Flaky(http.server.BaseHTTPRequestHandler):
+    "Serves `content`, honours Range, and hangs up after `patience` bytes."
+    content, patience, asked = b'', 0, []
+    def do_GET(self):
+        start = int((self.headers.get('Range') or 'bytes=0-')[6:-1])
+        Flaky.asked.append(start)
+        self.send_response(206 if start else 200)
+        self.send_header('Content-Length', str(len(self.content) - start))
+        self.end_headers()
+        self.wfile.write(self.content[start:start + Flaky.patience])
+    def log_message(self, *a): pass
+
+@pytest.fixture
+def flaky():
+    "Address of a server that serves `Flaky.content`."
+    Flaky.asked = []
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Flaky)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_port}/archive'
+    server.shutdown()
+    server.server_close()
+
+def test_a_broken_download_goes_on_where_it_stopped(flaky, tmp_path):
+    Flaky.content, Flaky.patience = np.random.default_rng(0).bytes(300_000), 100_000
+    md5, path = hashlib.md5(Flaky.content).hexdigest(), tmp_path/'archive'
+    for tries in (1, 2):
+        with pytest.raises(ConnectionError, match=f'broke off after {tries}00000 of 300000 bytes'): download(flaky, path, md5)
+        assert not path.exists()
+    assert download(flaky, path, md5).read_bytes() == Flaky.content
+    assert Flaky.asked == [0, 100_000, 200_000] and [p.name for p in tmp_path.iterdir()] == ['archive']
+
+def test_a_part_of_something_else_is_not_kept(flaky, tmp_path):
+    Flaky.content, Flaky.patience = b'right'*1000, 10**6
+    (tmp_path/'archive.part').write_bytes(b'wrong'*100)
+    with pytest.raises(ValueError, match='nothing was kept'): download(flaky, tmp_path/'archive', hashlib.md5(Flaky.content).hexdigest())
+    assert not list(tmp_path.iterdir())
+    download(flaky, tmp_path/'archive', hashlib.md5(Flaky.content).hexdigest())
+    with pytest.raises(ValueError, match='another digest'): download(flaky, tmp_path/'archive', '0'*32)
+
+class Bomb:
+    "A pickle that leaves a mark when it is opened."
+    def __init__(self, path): self.path = path
+    def __reduce__(self): return open, (str(self.path), 'w')
+
+@pytest.fixture
+def tiny_cifar(flaky, tmp_path, monkeypatch):
+    "CIFAR-100 in the publisher's format, of twelve random images, behind `flaky`."
+    rng, files = np.random.default_rng(1), {}
+    for name, n in (('train', 8), ('test', 4)): files[name] = dict(data=rng.integers(0, 256, (n, 3072), np.uint8), fine_labels=[0, 1]*(n//2))
+    arrays = {k: v['data'].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) for k, v in files.items()}
+    files['meta'] = dict(fine_label_names=['apple', 'bee'])
+    packed, archive = {k: pickle.dumps(v) for k, v in files.items()}, io.BytesIO()
+    with tarfile.open(fileobj=archive, mode='w:gz') as tar:
+        for k, v in packed.items():
+            info = tarfile.TarInfo(f'tiny/{k}'); info.size = len(v)
+            tar.addfile(info, io.BytesIO(v))
+    Flaky.content, Flaky.patience = archive.getvalue(), 10**9
+    md5 = {k: hashlib.md5(v).hexdigest() for k, v in packed.items()}
+    class Tiny(datasets.CIFAR100):
+        base_folder, url, filename, tgz_md5 = 'tiny', flaky, 'tiny.tar.gz', hashlib.md5(Flaky.content).hexdigest()
+        train_list, test_list = [['train', md5['train']]], [['test', md5['test']]]
+        meta = dict(filename='meta', key='fine_label_names', md5=md5['meta'])
+    monkeypatch.setattr(datasets, 'CIFAR100', Tiny)
+    return arrays
+
+def test_cifar_is_downloaded_once_and_read(tiny_cifar, tmp_path):
+    for _ in range(2):
+        data = load_data('cifar100', root=tmp_path)
+        assert (data.train.x == tiny_cifar['train']).all() and (data.test.x == tiny_cifar['test']).all()
+    assert data.train.classes == ['apple', 'bee'] and data.test.y.tolist() == [0, 1, 0, 1] and Flaky.asked == [0]
+
+def test_a_pickle_with_another_digest_is_never_opened(tiny_cifar, tmp_path):
+    load_data('cifar100', root=tmp_path)
+    (tmp_path/'tiny'/'train').write_bytes(pickle.dumps(Bomb(tmp_path/'exploded')))
+    assert (load_data('cifar100', root=tmp_path).train.x == tiny_cifar['train']).all()
+    assert not (tmp_path/'exploded').exists()
+    (tmp_path/'tiny.tar.gz').write_bytes(b'not the archive')
+    (tmp_path/'tiny'/'test').write_bytes(pickle.dumps(Bomb(tmp_path/'exploded')))
+    with pytest.raises(ValueError, match='another digest'): load_data('cifar100', root=tmp_path)
+    assert not (tmp_path/'exploded').exists()
+
+def test_cifar10_that_is_not_cifar10_is_refused(tiny_cifar, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, 'CIFAR10', datasets.CIFAR100)
+    with pytest.raises(ValueError, match='train pixels are not the published ones'): load_data('cifar10', root=tmp_path)
