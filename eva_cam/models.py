@@ -185,6 +185,10 @@ def _fast_norm(nf):
     return norm
 
 # %% ../nbs/01_models.ipynb #c031
+class _MaxOver(nn.Module):
+    "The largest value of each map; equal ones share the gradient."
+    def forward(self, x): return x.amax((2, 3))
+
 class FastNet(nn.Module):
     "`whiten`, `block1`, `block2`, `block3`, max pool, `head`: about two million parameters. Source: K. Jordan 2024, arXiv 2404.00498."
     def __init__(self,
@@ -197,12 +201,12 @@ class FastNet(nn.Module):
         nn.init.zeros_(self.whiten.bias)
         self.act = nn.GELU()
         for i, (ni, nf) in enumerate(zip((24, *widths), widths)): setattr(self, f'block{i+1}', _FastBlock(ni, nf))
-        self.pool, self.head = nn.AdaptiveMaxPool2d(1), nn.Linear(widths[-1], num_classes, bias=False)
+        self.pool, self.head = _MaxOver(), nn.Linear(widths[-1], num_classes, bias=False)
         self.head.weight.data.div_(self.head.weight.data.std())
 
     def forward(self, x):
         x = self.block3(self.block2(self.block1(self.act(self.whiten(x)))))
-        return self.head(self.pool(x).flatten(1)) / self.head.in_features
+        return self.head(self.pool(x)) / self.head.in_features
 
 # %% ../nbs/01_models.ipynb #c032
 def fast_net(
