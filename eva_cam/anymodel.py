@@ -14,14 +14,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .gradcam import undisturbed
 
-# %% ../nbs/04c_anymodel.ipynb #c026
+# %% ../nbs/04c_anymodel.ipynb #c028
 def fast_copy(
     model:nn.Module, # left as it was
     x:Tensor, # one or a few images (N,3,H,W), normalised, in the model's dtype
     dtype:torch.dtype=None, # torch.bfloat16 for the fastest maps; the model's own by default
 )->nn.Module: # evaluation mode, batch norms folded, channels_last; wants images in `dtype`
     "A copy of the model for faster maps. Raises ValueError if folding would change the logits."
-    fast, made, eaten, hooks = copy.deepcopy(model).eval(), {}, [], []
+    with torch.inference_mode(False): fast = copy.deepcopy(model).eval()  # weights made in inference mode could not be explained
+    made, eaten, hooks = {}, [], []
     def keep(conv, args, out): made[id(out)] = conv, out      # `out` is held, so no other tensor gets its id
     def meet(bn, args): eaten.append((made.get(id(args[0]), (None,))[0], bn))
     for m in fast.modules():

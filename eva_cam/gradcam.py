@@ -67,7 +67,7 @@ def drawn_net(
                 sched.step()
     return net.eval()
 
-# %% ../nbs/04_gradcam.ipynb #c016
+# %% ../nbs/04_gradcam.ipynb #c015
 def _eager():
     "A context in which compiled models run eagerly, hooks and all; free of charge where nothing was compiled."
     compiled = 'torch._dynamo' in sys.modules and hasattr(torch.compiler, 'set_stance')
@@ -90,7 +90,7 @@ def undisturbed(
 
 def _device(model): return next((p.device for p in model.parameters()), torch.device('cpu'))
 
-# %% ../nbs/04_gradcam.ipynb #c020
+# %% ../nbs/04_gradcam.ipynb #c019
 def _run(model, x, module, call=None, swap=None, grad=True):
     "The logits of `x` and the activation `A` at `module`; the graph, if one is wanted, begins at `A`."
     calls, kept = 0, []
@@ -112,7 +112,7 @@ def _run(model, x, module, call=None, swap=None, grad=True):
     if not isinstance(logits, Tensor) or logits.ndim != 2: raise ValueError('the model must return logits (N,classes) as one tensor')
     return logits, kept[0]
 
-# %% ../nbs/04_gradcam.ipynb #c024
+# %% ../nbs/04_gradcam.ipynb #c023
 _RESHAPES = {'ViewBackward0', 'ReshapeAliasBackward0', 'UnsafeViewBackward0', 'SqueezeBackward1', 'SqueezeBackward2', 'SqueezeBackward0'}
 
 def _linear_head(logits, A):
@@ -129,7 +129,7 @@ def _linear_head(logits, A):
     leaf = leaf.next_functions[0][0] if leaf is not None and leaf.name() == 'CloneBackward0' else None
     return W.detach().T if getattr(leaf, 'variable', None) is A and len(W) == A.shape[1] else None
 
-# %% ../nbs/04_gradcam.ipynb #c028
+# %% ../nbs/04_gradcam.ipynb #c027
 def _classes(spec, n, labels):
     "Class numbers (n,) for one side of a target, or None for the predicted class."
     if spec is None or (isinstance(spec, str) and spec == 'pred'): return None
@@ -159,7 +159,7 @@ def _targets(target, n, labels):
     if several and not target: raise ValueError('an empty tuple of targets: pass at least one')
     return [pair(t) for t in (target if several else (target,))], ids, several
 
-# %% ../nbs/04_gradcam.ipynb #c032
+# %% ../nbs/04_gradcam.ipynb #c031
 def _columns(ids, logits):
     "The class of each image behind each key, on the model's device."
     n, k = logits.shape
@@ -180,7 +180,7 @@ def _gradients(logits, A, columns):
         if out[k] is None: raise ValueError('the logits do not depend on this layer: choose another one')
     return out
 
-# %% ../nbs/04_gradcam.ipynb #c034
+# %% ../nbs/04_gradcam.ipynb #c033
 def gradcam_map(
     A:Tensor, # activations (N,C,h,w)
     G:Tensor, # gradient of the explained logit at `A`, same shape
@@ -204,7 +204,7 @@ def _method(method):
     if method not in METHODS: raise ValueError(f'method {method!r} is not known: choose one of {", ".join(METHODS)}, or pass a function of A and G')
     return METHODS[method]
 
-# %% ../nbs/04_gradcam.ipynb #c037
+# %% ../nbs/04_gradcam.ipynb #c036
 def to_grid(
     t:Tensor, # a layer's output or its gradient: (N,C,h,w), (N,h,w,C) or tokens (N,L,C)
     size:tuple, # height and width of the image
@@ -224,7 +224,7 @@ def to_grid(
                 break
     raise ValueError(f'this layer gives {tuple(t.shape)}, which has no spatial grid over a {H}x{W} image: choose an earlier layer')
 
-# %% ../nbs/04_gradcam.ipynb #c041
+# %% ../nbs/04_gradcam.ipynb #c040
 FLAGS = ('', 'flat', 'negative', 'nan')
 SCALES = ('image', 'pair', 'batch', 'none')
 
@@ -242,7 +242,7 @@ def _finish(raw, size, scale, contrast):
     top = torch.where(top > 0, top, 1).expand_as(flag)
     return cam / top[..., None, None], flag
 
-# %% ../nbs/04_gradcam.ipynb #c045
+# %% ../nbs/04_gradcam.ipynb #c044
 @dataclass
 class CamResult:
     "Maps of a batch. T is the number of targets; with a single one the axis is absent."
@@ -260,16 +260,14 @@ class CamResult:
         def words(f): return [words(v) for v in f] if isinstance(f, list) else FLAGS[f]
         return words(self.flag.tolist())
 
-# %% ../nbs/04_gradcam.ipynb #c046
-@patch
-def signed(self:CamResult)->Tensor: # (N,[T,]H,W) -1..1; zero stays zero
-    "The raw maps with both signs, enlarged to the image, each divided by its largest absolute value; zeros where not finite."
-    raw = torch.where((self.flag == 3)[..., None, None], 0, self.raw)
-    top = raw.abs().amax((-2, -1), keepdim=True)
-    raw = raw / torch.where(top > 0, top, 1)
-    return F.interpolate(raw.view(len(raw), -1, *raw.shape[-2:]), self.cam.shape[-2:], mode='bilinear', align_corners=False).view_as(self.cam)
+    def signed(self)->Tensor: # (N,[T,]H,W) -1..1; zero stays zero
+        "The raw maps with both signs, enlarged to the image, each divided by its largest absolute value; zeros where not finite."
+        raw = torch.where((self.flag == 3)[..., None, None], 0, self.raw)
+        top = raw.abs().amax((-2, -1), keepdim=True)
+        raw = raw / torch.where(top > 0, top, 1)
+        return F.interpolate(raw.view(len(raw), -1, *raw.shape[-2:]), self.cam.shape[-2:], mode='bilinear', align_corners=False).view_as(self.cam)
 
-# %% ../nbs/04_gradcam.ipynb #c048
+# %% ../nbs/04_gradcam.ipynb #c046
 @patch
 def with_raw(self:CamResult,
     raw:Tensor, # (N,[T,]h,w), signed
@@ -280,7 +278,7 @@ def with_raw(self:CamResult,
     cam, flag = _finish(raw.reshape(n[0], -1, *raw.shape[-2:]), self.cam.shape[-2:], scale, self.minus.view(n[0], -1) >= 0)
     return replace(self, raw=raw, cam=cam.view(*n, *cam.shape[2:]), flag=flag.view(n))
 
-# %% ../nbs/04_gradcam.ipynb #c050
+# %% ../nbs/04_gradcam.ipynb #c048
 def _checked(model, x):
     "The images on the model's device, or one clear ValueError."
     if not isinstance(x, Tensor): raise TypeError(f'images must be a tensor (N,3,H,W), not {type(x).__name__}')
@@ -304,7 +302,7 @@ def find_layer(
     near = get_close_matches(str(layer), [n for n in names if n], 4, 0.3) or [n for n, _ in model.named_children()]
     raise ValueError(f'no layer {layer!r}; nearest: {", ".join(near)}; cam_layers(model, x) lists those with a grid')
 
-# %% ../nbs/04_gradcam.ipynb #c051
+# %% ../nbs/04_gradcam.ipynb #c049
 def _maps(logits, A, size, pairs, columns, method):
     "Raw maps (N,T,h,w) from the end of a forward: one gradient per class, one method call per target."
     G = {k: to_grid(g, size) for k, g in _gradients(logits, A, columns).items()}
@@ -326,7 +324,7 @@ def _result(logits, raw, size, scale, pairs, columns, several):
     parts = raw, cam, flag, plus, minus, value(logits), value(logits.softmax(1))
     return CamResult(*(parts if several else (p.squeeze(1) for p in parts)), logits)
 
-# %% ../nbs/04_gradcam.ipynb #c053
+# %% ../nbs/04_gradcam.ipynb #c051
 def gradcam(
     model:nn.Module, # returns logits (N,classes); left exactly as it was
     x:Tensor, # images (N,3,H,W), normalised, in the model's dtype
@@ -358,7 +356,7 @@ def gradcam(
         columns = {k: torch.cat([d[2][k] for d in done]) for k in ids}
         return _result(logits, raw, size, scale, pairs, columns, several)
 
-# %% ../nbs/04_gradcam.ipynb #c059
+# %% ../nbs/04_gradcam.ipynb #c055
 @lru_cache(maxsize=16)
 def _table(cmap, alpha):
     "The colours of `cmap`, 0..255, each already times `alpha`."
@@ -385,7 +383,7 @@ def overlay(
     out = F.embedding(index.to(img.device), heat).add_(img, alpha=1 - alpha)
     return out.round_().clamp_(0, 255).byte().cpu().numpy()
 
-# %% ../nbs/04_gradcam.ipynb #c063
+# %% ../nbs/04_gradcam.ipynb #c059
 def show_cams(
     img:Tensor, # pictures (N,3,H,W) float in 0..1, not normalised
     res:CamResult, # their maps
@@ -415,10 +413,10 @@ def show_cams(
     for ax in axs.flat: ax.axis('off')
     return axs
 
-# %% ../nbs/04_gradcam.ipynb #c069
+# %% ../nbs/04_gradcam.ipynb #c065
 MIN_SIDE = 6     # cells: with fewer a map cannot say where in the image something is
 MIN_REACH = 0.1  # share of cells: a global max pool reaches some in each channel, a class token none
-_NO_LAYER = nn.Dropout, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d  # the first changes nothing, the others redraw the grid
+_NO_LAYER = nn.Identity, nn.Dropout, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Linear  # they change nothing, redraw the grid, or see one token
 
 def _grids(model, x):
     "Each module's name, call count, grid (C,h,w) and reach, in the order of running."
@@ -442,6 +440,7 @@ def _grids(model, x):
                           reach=0. if g is None else (t != 0).any(1).float().mean().item())
     return rows
 
+# %% ../nbs/04_gradcam.ipynb #c066
 def cam_layers(
     model:nn.Module, # left as it was
     x:Tensor, # one or a few images (N,3,H,W), normalised
@@ -457,7 +456,7 @@ def cam_layers(
             if found: names.append(name)
             if not found or type(c) is nn.Sequential or rows[name]['reach'] < MIN_REACH: visit(f'{name}.', c)
     visit('', model)
-    names = list({rows[n]['out']: n for n in sorted(names, key=lambda n: -n.count('.'))}.values())  # one tensor, one name: the shortest
+    names = list({rows[n]['out']: n for n in sorted(reversed(names), key=lambda n: -n.count('.'))}.values())  # one tensor, one name: the outermost, first
     if not names: raise ValueError('no layer of this model has a spatial grid: maps need one')
     names.sort(key=list(rows).index)
     sound = [n for n in names if rows[n]['reach'] >= MIN_REACH] or names
@@ -467,6 +466,7 @@ def cam_layers(
     return pd.DataFrame([dict(layer=n, kind=type(modules[n]).__name__, channels=rows[n]['channels'], grid='x'.join(map(str, rows[n]['grid'])),
                               reach=rows[n]['reach'], runs=rows[n]['runs'], pick=n == pick, why=why if n == pick else '') for n in names])
 
+# %% ../nbs/04_gradcam.ipynb #c067
 def pick_layer(
     model:nn.Module, # left as it was
     x:Tensor, # one or a few images (N,3,H,W), normalised
@@ -475,13 +475,22 @@ def pick_layer(
     table = cam_layers(model, x)
     return table.layer[table.pick].item()
 
-# %% ../nbs/04_gradcam.ipynb #c072
+# %% ../nbs/04_gradcam.ipynb #c070
 def _stands_alone(model, x, module, call, A, logits):
     "Whether the logits depend on the image through `A` alone, so that the part behind the layer can run by itself."
     try: again, _ = _run(model, torch.zeros_like(x[:1]), module, call, swap=A[:1].repeat_interleave(2, 0), grad=False)
     except RuntimeError: return False  # shapes of the one image and the two activations met
     return again.shape == (2, logits.shape[1]) and torch.allclose(again, logits[:1].expand(2, -1), rtol=1e-3, atol=1e-3 * logits[0].abs().max().item())
 
+def _explain_rows(model, module, call, rows, alone, target, method):
+    "Raw maps of gathered rows (image, activation, class, prediction), from the part behind the layer where it stands alone."
+    x, A, y, pred = (torch.cat(t) for t in zip(*rows))
+    pairs, ids, several = _targets(target, len(x), y)
+    logits, A = _run(model, x[:1], module, call, swap=A) if alone else _run(model, x, module, call)
+    columns = _columns({**ids, 'pred': pred}, logits)
+    return _maps(logits, A, x.shape[-2:], pairs, columns, method), columns, pairs, several
+
+# %% ../nbs/04_gradcam.ipynb #c071
 @dataclass
 class Errors:
     "An evaluation of M samples in the order of the data, and the maps of the K misclassified ones."
@@ -494,7 +503,17 @@ class Errors:
     @property
     def accuracy(self): return 1 - len(self.wrong) / len(self.targets)
 
-# %% ../nbs/04_gradcam.ipynb #c073
+def _errors(seen, maps, size, scale):
+    "The whole evaluation from its batches."
+    logits, targets = (torch.cat(t) for t in zip(*seen))
+    wrong, cams = (logits.argmax(1) != targets).nonzero().flatten(), None
+    if maps:
+        raws, columns, (pairs, *_), (several, *_) = zip(*maps)
+        columns = {k: torch.cat([c[k] for c in columns]) for k in columns[0]}
+        cams = _result(logits[wrong], torch.cat(raws), size, scale, pairs, columns, several)
+    return Errors(logits, targets, F.cross_entropy(logits, targets, reduction='none'), wrong, cams)
+
+# %% ../nbs/04_gradcam.ipynb #c072
 def explain_errors(
     model:nn.Module, # left as it was
     batches, # yields images (B,3,H,W) normalised, and true classes (B,); each sample once, of one size
@@ -508,31 +527,18 @@ def explain_errors(
     model, method, module, alone = getattr(model, '_orig_mod', model), _method(method), None, None
     if scale not in SCALES: raise ValueError(f'scale {scale!r} is not known: choose one of {", ".join(SCALES)}')
     seen, waiting, maps = [], [], []                         # logits and targets of all; rows to explain; their maps
-    def explain():
-        x, A, y, pred = (torch.cat(t) for t in zip(*waiting))
-        waiting.clear()
-        pairs, ids, several = _targets(target, len(x), y)
-        logits, A = _run(model, x[:1], module, call, swap=A) if alone else _run(model, x, module, call)
-        columns = _columns({**ids, 'pred': pred}, logits)
-        maps.append((_maps(logits, A, x.shape[-2:], pairs, columns, method), columns, pairs, several))
+    def explain(): maps.append(_explain_rows(model, module, call, waiting, alone, target, method)); waiting.clear()
     with undisturbed(model):
         for x, y in batches:
             x = _checked(model, x)
             module = module or find_layer(model, pick_layer(model, x[:2]) if layer is None else layer)
             logits, A = _run(model, x, module, call, grad=False)
-            y = _columns({'true': _classes('true', len(x), y)}, logits)['true']
+            pred, y = logits.argmax(1), _columns({'true': _classes('true', len(x), y)}, logits)['true']
             seen.append((logits.float(), y))
-            pred = logits.argmax(1)
-            bad = pred != y
             if alone is None: alone = _stands_alone(model, x, module, call, A, logits)
-            waiting.append((x[bad], A[bad], y[bad], pred[bad]))
+            bad = (pred != y).nonzero().flatten()
+            if len(bad): waiting.append((x[bad], A[bad], y[bad], pred[bad]))
             if sum(len(w[0]) for w in waiting) >= len(x): explain()
         if not seen: raise ValueError('no batches: the loader is empty')
-        if any(len(w[0]) for w in waiting): explain()
-        logits, targets = (torch.cat(t) for t in zip(*seen))
-        wrong, cams = (logits.argmax(1) != targets).nonzero().flatten(), None
-        if maps:
-            raws, columns, (pairs, *_), (several, *_) = zip(*maps)
-            columns = {k: torch.cat([c[k] for c in columns]) for k in columns[0]}
-            cams = _result(logits[wrong], torch.cat(raws), x.shape[-2:], scale, pairs, columns, several)
-        return Errors(logits, targets, F.cross_entropy(logits, targets, reduction='none'), wrong, cams)
+        if waiting: explain()
+        return _errors(seen, maps, x.shape[-2:], scale)

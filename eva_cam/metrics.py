@@ -167,6 +167,7 @@ def map_likeness(
         return r / torch.where((n := r.norm(dim=1, keepdim=True)) > 0, n, 1)
     return (ranks(a) * ranks(b)).sum(1).float()
 
+# %% ../nbs/04b_metrics.ipynb #c035
 def randomise_cascade(
     model:nn.Module, # left as it was; a copy is randomised
     x:Tensor, # images (N,3,H,W), normalised
@@ -177,9 +178,10 @@ def randomise_cascade(
 ): # DataFrame: a row for each step from the intact model down; layer, likeness to the intact map -1..1, pointing where masks are given
     "Maps while weights are drawn anew from the head downwards. Source: Adebayo et al. 2018, section 3."
     import pandas as pd
-    broken, first, rows = copy.deepcopy(model), gradcam(model, x, layer, method=method), []
+    with torch.inference_mode(False): broken = copy.deepcopy(model)  # weights made in inference mode could not be explained
+    first, rows = gradcam(model, x, layer, method=method), []
     fresh = [(n, m) for n, m in broken.named_modules() if hasattr(m, 'reset_parameters') and any(True for _ in m.parameters(recurse=False))]
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), torch.inference_mode(False):
         torch.manual_seed(seed)
         for name, m in [('(intact)', None)] + fresh[::-1]:
             if m is not None: m.reset_parameters()
@@ -188,10 +190,11 @@ def randomise_cascade(
             if mask is not None: rows[-1]['pointing'] = pointing_game(r.cam, mask).mean().item()
     return pd.DataFrame(rows)
 
-# %% ../nbs/04b_metrics.ipynb #c042
+# %% ../nbs/04b_metrics.ipynb #c043
 _METRICS = dict(deletion=('lower', deletion), insertion=('higher', insertion), road=('higher', lambda *a: road(*a)['score']),
                 drop=('lower', lambda *a: average_drop(*a)['drop']), increase=('higher', lambda *a: average_drop(*a)['increase']))
 
+# %% ../nbs/04b_metrics.ipynb #c044
 def evaluate_maps(
     model:nn.Module, # left as it was
     batches, # yields images (B,3,H,W) normalised and true classes (B,), and optionally masks (B,H,W) for the pointing game
@@ -206,7 +209,7 @@ def evaluate_maps(
     import pandas as pd
     from tqdm.auto import tqdm
     if unknown := set(metrics) - set(_METRICS): raise ValueError(f'metrics {sorted(unknown)} are not known: choose from {", ".join(_METRICS)}')
-    scores, flagged = {}, 0
+    scores, flagged, rows = {}, 0, []
     for i, (x, y, *masks) in enumerate(tqdm(batches, disable=not progress)):
         res = gradcam(model, x, layer, target, method, labels=y)
         ok = (res.flag == 0).nonzero().flatten()
@@ -216,7 +219,6 @@ def evaluate_maps(
         for m in metrics: scores.setdefault(m, []).append(torch.stack([_METRICS[m][1](model, x, c, ids) for c in cams]))
         if masks: scores.setdefault('pointing', []).append(torch.stack([pointing_game(c, masks[0].to(c.device)[ok]) for c in cams]))
     if not scores: raise ValueError('nothing to measure: the loader is empty, or all maps are flagged')
-    rows = []
     for m, parts in scores.items():
         a, b = torch.cat(parts, 1)
         better = 'higher' if m == 'pointing' else _METRICS[m][0]
