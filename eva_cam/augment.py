@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['STEPS', 'show_augmentations', 'albumentations', 'LoaderBatches']
 
-# %% ../nbs/00b_augment.ipynb #9683fb95
+# %% ../nbs/00b_augment.ipynb #9cc31066
 import copy, os, random
 from dataclasses import replace
 import numpy as np, torch
 from fastcore.basics import patch
 from .data import DRAWS, Batches, Pipeline, keyed_rng, normalize, show_images
 
-# %% ../nbs/00b_augment.ipynb #1b7216d5
+# %% ../nbs/00b_augment.ipynb #79709602
 STEPS = dict(crop=('pad', 'pad_mode', 'crop'), flip=('flip',), rotate=('rotate',), light=('brightness', 'contrast'), cutout=('holes', 'hole_size'))
 
 def show_augmentations(ds,        # `ImageSet` to take images from
@@ -37,14 +37,14 @@ def show_augmentations(ds,        # `ImageSet` to take images from
     names = list(columns) + ['']*(n - 1)*len(columns)
     return show_images(grid.reshape(-1, h, w, 3), names, cols=len(columns), scale=scale, title='each augmentation alone, then all together', ax=ax)
 
-# %% ../nbs/00b_augment.ipynb #6af78681
+# %% ../nbs/00b_augment.ipynb #809dacc9
 def albumentations(): # the module
     "The albumentations library, imported without its look for updates on the web."
     os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
     import albumentations
     return albumentations
 
-# %% ../nbs/00b_augment.ipynb #15581e33
+# %% ../nbs/00b_augment.ipynb #bdf82e92
 @patch
 def compose(self:Pipeline,
             h:int, # height of the images in pixels
@@ -63,7 +63,7 @@ def compose(self:Pipeline,
     if hi: steps.append(A.CoarseDropout(num_holes_range=(max(lo, 1), hi), hole_height_range=self.hole_size, hole_width_range=self.hole_size, fill=fill, p=1 if lo else hi/(hi + 1)))
     return A.Compose(steps, p=1, **kw)
 
-# %% ../nbs/00b_augment.ipynb #b5bc5f47
+# %% ../nbs/00b_augment.ipynb #78e206c1
 class LoaderBatches(Batches):
     "Batches augmented image by image by an albumentations Compose, in worker processes. Raises TypeError for anything else."
     def __init__(self,
@@ -91,7 +91,7 @@ class LoaderBatches(Batches):
         if x.dtype == torch.uint8: return normalize(x, self.mean, self.std), y
         return (x if x.shape[1] == 3 else x.permute(0, 3, 1, 2)).float().contiguous(memory_format=torch.channels_last), y
 
-# %% ../nbs/00b_augment.ipynb #9153f21a
+# %% ../nbs/00b_augment.ipynb #7b014607
 class _ByNumber(torch.utils.data.Dataset):
     "The batches of a `LoaderBatches`, by (epoch, number)."
     def __init__(self, batches): self.batches = batches

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['CIFAR10_CLASSES', 'CIFAR10_MEAN', 'CIFAR10_STD', 'CIFAR10_SHA256', 'ORDER', 'DRAWS', 'FLIPS', 'HOLD_OUT', 'SHOW',
-           'ImageSet', 'resize', 'Data', 'keyed_rng', 'hold_out', 'load_data', 'pixel_stats', 'normalize',
+           'ImageSet', 'Data', 'resize', 'keyed_rng', 'hold_out', 'load_data', 'pixel_stats', 'normalize',
            'denormalize', 'show_images', 'show_classes', 'Pipeline', 'Batches']
 
-# %% ../nbs/00_data.ipynb #5d4e9c65
+# %% ../nbs/00_data.ipynb #baa27cc1
 import hashlib, json, sys, warnings, zipfile, zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
 
-# %% ../nbs/00_data.ipynb #067f9a00
+# %% ../nbs/00_data.ipynb #ef7fbd13
 CIFAR10_CLASSES = 'airplane automobile bird cat deer dog frog horse ship truck'.split()
 CIFAR10_MEAN = (0.49139968, 0.48215841, 0.44653091)  # over all training pixels, on the scale 0..1
 CIFAR10_STD  = (0.24703223, 0.24348513, 0.26158784)
 CIFAR10_SHA256 = dict(train='47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a',  # of the pixels in order
                       test='f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04')
 
-# %% ../nbs/00_data.ipynb #86180704
+# %% ../nbs/00_data.ipynb #0a0edd4e
 @dataclass(eq=False)
 class ImageSet:
     "Images of one size with their labels, class names and origins. Raises ValueError or TypeError where these do not fit."
@@ -35,21 +35,26 @@ class ImageSet:
     split:str='' # 'train', 'valid' or 'test'; test images are never augmented
     files:list=None # file of each image, where images come from files
     _pad:tuple=field(default=None, init=False, repr=False)
-
     def __post_init__(self):
         if not isinstance(self.x, np.ndarray) or self.x.dtype != np.uint8:
             raise TypeError(f"{self.name or 'ImageSet'}: images must be a uint8 array of 0..255, not {getattr(self.x, 'dtype', type(self.x).__name__)}; convert them first")
         if self.x.ndim != 4 or self.x.shape[-1] != 3: raise ValueError(f"{self.name or 'ImageSet'}: images must have shape (N,H,W,3), not {self.x.shape}")
         self.y = np.asarray(self.y)
         if self.y.dtype.kind not in 'iu': raise TypeError(f"{self.name or 'ImageSet'}: labels must be whole numbers, not {self.y.dtype}")
-        self.y, self.classes = self.y.astype(np.int64), list(self.classes)
-        self.idxs = np.arange(len(self.x)) if self.idxs is None else np.asarray(self.idxs, np.int64)
+        self.y, self.classes, self.idxs = self.y.astype(np.int64), list(self.classes), np.arange(len(self.x)) if self.idxs is None else np.asarray(self.idxs, np.int64)
         if self.y.shape != (len(self.x),) or self.idxs.shape != self.y.shape:
             raise ValueError(f"{self.name or 'ImageSet'}: {len(self.x)} images need as many labels and indices, got {self.y.shape} and {self.idxs.shape}")
     def __len__(self): return len(self.x)
     def __repr__(self): return f"ImageSet {self.name}: {len(self)} images {self.x.shape[1]}x{self.x.shape[2]}, {len(self.classes)} classes"
 
-# %% ../nbs/00_data.ipynb #cef597d5
+@dataclass
+class Data:
+    "The splits of a data set."
+    train:ImageSet # images to learn from; None where a source has only images to report on
+    test:ImageSet # images to report on
+    valid:ImageSet=None # training images held out for choices; None where none were asked for
+
+# %% ../nbs/00_data.ipynb #19a006d8
 @patch
 def subset(self:ImageSet, which # boolean mask (N,) or positions (M,) to keep, in that order
           )->ImageSet: # the chosen images with their labels, original indices and files
@@ -69,7 +74,6 @@ def digest(self:ImageSet)->str: # 64 hexadecimal digits
     for a in (self.x, self.y): h.update(np.ascontiguousarray(a))
     return h.hexdigest()
 
-# %% ../nbs/00_data.ipynb #2ed65828
 def resize(x:np.ndarray, # images (N,H,W,3) uint8
            size:int      # side of the square result in pixels
           )->np.ndarray: # (N,size,size,3) uint8
@@ -81,15 +85,7 @@ def resize(x:np.ndarray, # images (N,H,W,3) uint8
     for i, im in enumerate(x): cv2.resize(im, (size, size), out[i], interpolation=how)
     return out
 
-# %% ../nbs/00_data.ipynb #764451e4
-@dataclass
-class Data:
-    "The splits of a data set."
-    train:ImageSet # images to learn from; None where a source has only images to report on
-    test:ImageSet # images to report on
-    valid:ImageSet=None # training images held out for choices; None where none were asked for
-
-# %% ../nbs/00_data.ipynb #e3161405
+# %% ../nbs/00_data.ipynb #ef8fe9b9
 def _untile(sheet, cols):
     "The images of a sheet (rows*H, cols*W, 3) of square tiles, row by row."
     side = sheet.shape[1] // cols
@@ -108,7 +104,7 @@ def _read_sample():
         return ImageSet(x, note[split]['labels'], note['classes'], note[split]['idxs'], f'CIFAR-10 sample, {split}', split)
     return Data(read('train'), read('test'))
 
-# %% ../nbs/00_data.ipynb #3caa0e67
+# %% ../nbs/00_data.ipynb #0a1ac00d
 ORDER, DRAWS, FLIPS, HOLD_OUT, SHOW = range(5)  # purposes: their numbers never overlap
 
 def keyed_rng(seed:int,      # 0 or more
@@ -120,7 +116,7 @@ def keyed_rng(seed:int,      # 0 or more
     if min(seed, purpose, epoch, batch) < 0: raise ValueError(f'seed, epoch and batch must be 0 or more, not {seed}, {epoch} and {batch}')
     return np.random.Generator(np.random.Philox(key=np.array([seed, purpose], np.uint64), counter=np.array([0, 0, batch, epoch], np.uint64)))
 
-# %% ../nbs/00_data.ipynb #971148f3
+# %% ../nbs/00_data.ipynb #60c76f57
 def hold_out(ds:ImageSet, # training images
              n:int,       # how many of them to hold out, 1..len(ds)-1
              seed:int=0   # which ones
@@ -136,7 +132,7 @@ def hold_out(ds:ImageSet, # training images
     valid.name, valid.split = ds.name.replace('train', 'valid'), 'valid'
     return ds.subset(~held), valid
 
-# %% ../nbs/00_data.ipynb #a997388a
+# %% ../nbs/00_data.ipynb #9a13c1d0
 def _checked(ds, skip_bad):
     "`ds`, if its labels are those of its classes; otherwise refused, or less the others where they may be skipped."
     bad = np.flatnonzero((ds.y < 0) | (ds.y >= len(ds.classes)))
@@ -163,7 +159,7 @@ def _read_npz(path, skip_bad):
         return _checked(ImageSet(x, a[f'y_{s}'].reshape(-1), [str(c) for c in classes], None, f'{name}, {s}', s), skip_bad)
     return Data(split('train'), split('test'))
 
-# %% ../nbs/00_data.ipynb #b60daf9b
+# %% ../nbs/00_data.ipynb #2e4683e3
 def load_data(source='sample',     # 'sample', 'cifar10', 'cifar100', the path of an .npz or of a folder, or 'hf:' and a name
               valid:int=0,         # training images to hold out for choices, each class giving its share
               seed:int=0,          # which ones
@@ -186,7 +182,7 @@ def load_data(source='sample',     # 'sample', 'cifar10', 'cifar100', the path o
     if valid: data.train, data.valid = hold_out(data.train, valid, seed)
     return data
 
-# %% ../nbs/00_data.ipynb #34450c66
+# %% ../nbs/00_data.ipynb #92fe4b73
 def pixel_stats(chunks # iterable of images (B,H,W,3) uint8; one pass, one chunk in memory at a time
                )->tuple: # mean and std, each 3 floats on the scale 0..1
     "Mean and standard deviation of each channel, pooled over all pixels. Raises ValueError where there are none."
@@ -207,12 +203,11 @@ def stats(self:ImageSet)->tuple: # mean and std, each 3 floats on the scale 0..1
     "Channel statistics of these images; normalise with those of the training split, never with the test split's."
     return pixel_stats(self.x[i:i + 1024] for i in range(0, len(self), 1024))
 
-# %% ../nbs/00_data.ipynb #37e9aeb3
+# %% ../nbs/00_data.ipynb #1724cb8e
 @contextmanager
 def _one_thread():
     "Run torch's CPU work on this thread alone, and restore the number of threads."
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
+    n, _ = torch.get_num_threads(), torch.set_num_threads(1)
     try: yield
     finally: torch.set_num_threads(n)
 
@@ -225,8 +220,8 @@ def normalize(x,                # images (N,H,W,3) uint8, array or tensor on any
     x = torch.as_tensor(x)
     if x.dtype != torch.uint8: raise TypeError(f'normalize takes uint8 images of 0..255, not {x.dtype}')
     n, h, w, c = x.shape
-    mean, std = (np.tile(np.asarray(v, np.float64), w) for v in (mean, std))
-    scale, shift = (torch.as_tensor(v, dtype=torch.float32, device=x.device) for v in (1/(255*std), -mean/std))
+    mean, std = (np.tile(v, w) for v in (mean, std))
+    scale, shift = (torch.tensor(v, dtype=torch.float32, device=x.device) for v in (1/(255*std), -mean/std))
     if out is None: out = torch.empty(n, h, w, c, device=x.device)
     with _one_thread(): torch.addcmul(shift, x.reshape(n*h, w*c), scale, out=out.view(n*h, w*c))
     return out.permute(0, 3, 1, 2)
@@ -239,11 +234,11 @@ def denormalize(x,                # normalised images (N,3,H,W) float
     mean, std = (torch.as_tensor(v, dtype=torch.float32, device=x.device).view(3, 1, 1) for v in (mean, std))
     return (x.float()*std + mean).clamp(0, 1)
 
-# %% ../nbs/00_data.ipynb #4ca3e1e6
+# %% ../nbs/00_data.ipynb #9932c582
 def _as_bytes(x):
     "Images as (N,H,W,3) uint8, from that or from (N,3,H,W) float in 0..1."
     x = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
-    if x.ndim != 4 or 3 not in (x.shape[1], x.shape[-1]): raise ValueError(f'images must be (N,H,W,3) uint8 or (N,3,H,W) float in 0..1, not {x.shape} {x.dtype}')
+    if x.ndim != 4 or not len(x) or 3 not in (x.shape[1], x.shape[-1]): raise ValueError(f'images must be (N,H,W,3) uint8 or (N,3,H,W) float in 0..1, at least one, not {x.shape} {x.dtype}')
     if x.dtype == np.uint8: return x
     if x.size and (x.min() < 0 or x.max() > 1): raise ValueError(f'float images must lie in 0..1, not {x.min():.2f}..{x.max():.2f}; denormalize them first')
     return (x.transpose(0, 2, 3, 1)*255).round().astype(np.uint8)
@@ -255,10 +250,9 @@ def show_images(x,            # images (N,H,W,3) uint8, or (N,3,H,W) float in 0.
                 title:str='', # what there is to see
                 rows=None,    # captions left of the rows
                 ax=None       # matplotlib Axes; default: a new figure in the exact size
-               ):             # the Axes
+               ): # the Axes
     "A mosaic of images. Raises ValueError where `x` holds no images."
     x, gap, top = _as_bytes(x), 4, 18 if labels is not None else 4
-    if not len(x): raise ValueError('no images to show')
     cols, (h, w) = min(cols, len(x)), np.array(x.shape[1:3])*scale
     sheet = np.full((-(-len(x)//cols)*(h + top), cols*(w + gap), 3), 255, np.uint8)
     corners = [(i//cols*(h + top) + top, i%cols*(w + gap)) for i in range(len(x))]
@@ -267,12 +261,12 @@ def show_images(x,            # images (N,H,W,3) uint8, or (N,3,H,W) float in 0.
         import matplotlib.pyplot as plt
         ax = plt.figure(figsize=(sheet.shape[1]/72, sheet.shape[0]/72), dpi=72).add_axes([0, 0, 1, 1])
     ax.imshow(sheet, interpolation='none')
-    for text, (r, c) in zip(labels if labels is not None else [], corners): ax.text(c + w/2, r - 3, text, ha='center', va='bottom', fontsize=9)
+    for text, (r, c) in zip(() if labels is None else labels, corners): ax.text(c + w/2, r - 3, text, ha='center', va='bottom', fontsize=9)
     for i, text in enumerate(rows or []): ax.text(-8, i*(h + top) + top + h/2, text, ha='right', va='center', fontsize=10)
-    ax.set_title(title, fontsize=11); ax.axis('off')
-    return ax
+    ax.set_axis_off()
+    return ax.set_title(title, fontsize=11).axes
 
-# %% ../nbs/00_data.ipynb #5c515745
+# %% ../nbs/00_data.ipynb #aab79be7
 def show_classes(ds:ImageSet, # images to choose from
                  n:int=10,    # images of each class; fewer where a class has fewer
                  seed:int=0,  # which ones
@@ -286,7 +280,7 @@ def show_classes(ds:ImageSet, # images to choose from
         row[:len(chosen)] = ds.x[chosen]
     return show_images(sheet.reshape(-1, *ds.x.shape[1:]), cols=n, scale=scale, rows=ds.classes, title=f'{ds.name}: {n} random images of each class', ax=ax)
 
-# %% ../nbs/00_data.ipynb #7e37887e
+# %% ../nbs/00_data.ipynb #9ac29c97
 @dataclass(frozen=True)
 class Pipeline:
     "A description of random augmentation, as plain data. Raises ValueError for values that make no sense."
@@ -313,7 +307,7 @@ class Pipeline:
     @property
     def fill255(self): return tuple(round(255*v) for v in self.fill)
 
-# %% ../nbs/00_data.ipynb #2d26ce5c
+# %% ../nbs/00_data.ipynb #b67bdd52
 @patch
 def draw(self:Pipeline,
          n:int,    # images in the batch
@@ -338,7 +332,7 @@ def draw(self:Pipeline,
         p['holes'] = np.stack([y, x, hh*used, hw], -1)
     return p
 
-# %% ../nbs/00_data.ipynb #8f14ebb7
+# %% ../nbs/00_data.ipynb #1222be79
 def _runs(x, width):
     "A view of contiguous `x` (N,H,W,3) uint8 in which item k is the `width` pixels from pixel k on."
     return np.ndarray((x.size//3 - width + 1,), f'V{3*width}', x, strides=(3,))
@@ -367,7 +361,7 @@ def _cut(x, holes, colour):
         row = np.arange(n.sum()) - (n.cumsum() - n).repeat(n)
         _runs(x, w)[first.repeat(n) + row*x.shape[2]] = np.void(bytes(colour)*w)
 
-# %% ../nbs/00_data.ipynb #e1d1cd44
+# %% ../nbs/00_data.ipynb #2b4af4ac
 def _light_tables(alpha, beta):
     "For every image what `alpha*v + beta` makes of v = 0..255, clamped, fractions dropped: (B,256) uint8."
     alpha, beta = (np.asarray(v, np.float32)[:, None] for v in (alpha, beta))
@@ -379,14 +373,14 @@ def _rotate(x, angle, colour):
     h, w = x.shape[1:3]
     for im, a in zip(x, angle):
         turn = cv2.getRotationMatrix2D((w/2 - .5, h/2 - .5), a, 1)
-        im[:] = cv2.warpAffine(im, turn, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=colour)
+        im[:] = cv2.warpAffine(im, turn, (w, h), borderValue=colour)  # bilinear, a constant colour outside
 
 @patch
 def apply(self:Pipeline,
           x:np.ndarray,    # padded images (N,H,W,3) uint8, contiguous
           rows:np.ndarray, # positions (B,) int64 of the batch in `x`
           p:dict,          # what `draw` returned
-          out:np.ndarray=None # (B,h,w,3) uint8 to write into; default: a new array
+          out:np.ndarray=None # (B,h,w,3) uint8 to write into
          )->np.ndarray:    # augmented images (B,h,w,3) uint8
     "The batched engine on the CPU: draws `p` applied to the images at `rows`."
     import cv2
@@ -399,7 +393,7 @@ def apply(self:Pipeline,
     if 'holes' in p: _cut(out, p['holes'], self.fill255)
     return out
 
-# %% ../nbs/00_data.ipynb #d5e57699
+# %% ../nbs/00_data.ipynb #fbb25493
 @patch
 def padded(self:ImageSet,
            pad:int=0,            # pixels on every side
@@ -417,7 +411,7 @@ def padded(self:ImageSet,
         self._pad, self.x = (key, edge), edge[:, pad:pad + h, pad:pad + w]
     return self._pad[1]
 
-# %% ../nbs/00_data.ipynb #174598f6
+# %% ../nbs/00_data.ipynb #a9dc79b3
 def _rotate_tensor(x, angle, colour):
     "Rotated copies of the uint8 tensor `x` (B,H,W,3); bilinear, corners filled with `colour`."
     from torch.nn import functional as F
@@ -425,8 +419,7 @@ def _rotate_tensor(x, angle, colour):
     cos, sin = (f(torch.deg2rad(torch.as_tensor(angle, dtype=torch.float32, device=x.device))) for f in (torch.cos, torch.sin))
     turn = torch.stack([cos, -sin*h/w, 0*cos, sin*w/h, cos, 0*cos], 1).view(b, 2, 3)
     colour = torch.tensor(colour, dtype=torch.float32, device=x.device).view(3, 1, 1)
-    grid = F.affine_grid(turn, (b, 3, h, w), align_corners=False)
-    moved = F.grid_sample(x.permute(0, 3, 1, 2).float() - colour, grid, align_corners=False)
+    moved = F.grid_sample(x.permute(0, 3, 1, 2).float() - colour, F.affine_grid(turn, (b, 3, h, w), align_corners=False), align_corners=False)
     return (moved + colour).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1)
 
 @patch
@@ -437,22 +430,19 @@ def apply_tensor(self:Pipeline,
                 )->torch.Tensor:    # augmented images (B,h,w,3) uint8 on the device of `x`
     "The batched engine as tensor operations: draws `p` applied to the images at `rows`."
     h, w = (self.crop or side - 2*self.pad for side in x.shape[1:3])
-    on = lambda k: torch.as_tensor(p[k], device=x.device)
+    def on(k): return torch.as_tensor(p[k], device=x.device)
     down, across = torch.arange(h, device=x.device), torch.arange(w, device=x.device)
-    col = torch.where(on('flip')[:, None], across.flip(0), across) + on('dx')[:, None]
-    row = down + on('dy')[:, None]
+    row, col = down + on('dy')[:, None], torch.where(on('flip')[:, None], across.flip(0), across) + on('dx')[:, None]
     out = x[rows.to(x.device)[:, None, None], row[:, :, None], col[:, None, :]]
     if 'angle' in p: out = _rotate_tensor(out, on('angle'), self.fill255)
-    if 'alpha' in p:
-        tables = torch.from_numpy(_light_tables(p['alpha'], p['beta'])).to(x.device)
-        out = tables.gather(1, out.reshape(len(out), -1).long()).view(out.shape)
+    if 'alpha' in p: out = torch.from_numpy(_light_tables(p['alpha'], p['beta'])).to(x.device).gather(1, out.reshape(len(out), -1).long()).view(out.shape)
     if 'holes' in p:
         y0, x0, hh, hw = on('holes')[..., None].unbind(2)
         inside = ((down >= y0) & (down < y0 + hh))[..., None] & ((across >= x0) & (across < x0 + hw))[:, :, None]
         out = torch.where(inside.any(1)[..., None], torch.tensor(self.fill255, dtype=torch.uint8, device=x.device), out)
     return out
 
-# %% ../nbs/00_data.ipynb #d610899f
+# %% ../nbs/00_data.ipynb #4353a65a
 def _holders(a): return sys.getrefcount(a)
 
 class _Reused:
@@ -470,7 +460,7 @@ class _Reused:
         if len(ring) < self.keep: ring.append(a)
         return a
 
-# %% ../nbs/00_data.ipynb #04aa63f0
+# %% ../nbs/00_data.ipynb #200c0035
 class Batches:
     "Normalised batches of an `ImageSet`, each a pure function of (seed, epoch, number). Raises ValueError for augmented test images."
     def __init__(self,
@@ -489,25 +479,15 @@ class Batches:
             raise TypeError(f'pipeline must be a Pipeline or None, not {type(pipeline).__name__}; for an albumentations Compose use eva_cam.augment.LoaderBatches')
         if pipeline and ds.split == 'test': raise ValueError('test images are never augmented: leave the pipeline out')
         if not len(ds): raise ValueError(f'{ds.name or "the image set"} is empty: there is nothing to make batches of')
-        if ds.y.min() < 0 or ds.y.max() >= len(ds.classes):
-            raise ValueError(f'{ds.name or "the image set"} has labels outside 0..{len(ds.classes)-1}; find_bad lists them')
+        if ds.y.min() < 0 or ds.y.max() >= len(ds.classes): raise ValueError(f'{ds.name or "the image set"} has labels outside 0..{len(ds.classes)-1}; find_bad lists them')
         self.ds, self.bs, self.pipeline, self.mean, self.std, self.shuffle, self.drop_last = ds, bs, pipeline, mean, std, shuffle, drop_last
         self.seed, self.sizes, self.device, self.epoch = seed, sizes, torch.device(device), 0
         self._kept, self._reused = {}, _Reused()
 
-    def __len__(self): return len(self.ds)//self.bs if self.drop_last else -(-len(self.ds)//self.bs)
+# %% ../nbs/00_data.ipynb #8f115b9b
+@patch
+def __len__(self:Batches): return len(self.ds)//self.bs if self.drop_last else -(-len(self.ds)//self.bs)
 
-    def set_epoch(self, epoch:int): # 0 or more
-        "Choose the epoch that iteration shows; returns itself."
-        self.epoch = epoch
-        return self
-
-    def batch_idxs(self, epoch:int, i:int)->np.ndarray: # rows (B,) of the data set in batch `i`
-        "Which images batch `i` of `epoch` holds. Raises IndexError where there is no such batch."
-        if not 0 <= i < len(self): raise IndexError(f'batch {i} of {len(self)}')
-        return self._order(epoch)[i*self.bs:(i + 1)*self.bs]
-
-# %% ../nbs/00_data.ipynb #07018370
 @patch
 def _keep(self:Batches, name, key, make):
     "The value of `make()` for `key`, made anew only when the key under `name` changes."
@@ -531,36 +511,42 @@ def _images(self:Batches, epoch):
     "Padded images (N,H,W,3) uint8 at the size of `epoch`: an array on the CPU, a tensor elsewhere."
     size, pl = self.sizes and self.sizes[min(epoch, len(self.sizes) - 1)], self.pipeline
     def make():
-        own = not size or self.ds.x.shape[1:3] == (size, size)
-        ds = self.ds if own else replace(self.ds, x=resize(self.ds.x, size))
+        ds = self.ds if not size or self.ds.x.shape[1:3] == (size, size) else replace(self.ds, x=resize(self.ds.x, size))
         x = ds.padded(pl.pad, pl.pad_mode, pl.fill255) if pl else ds.x
         return x if self.device.type == 'cpu' else torch.from_numpy(x).to(self.device)
     return self._keep('images', size, make)
 
-# %% ../nbs/00_data.ipynb #b7f58d3d
+# %% ../nbs/00_data.ipynb #9bc2a6f8
 @patch
-def raw(self:Batches,
-        epoch:int, # 0 or more
-        i:int      # number of the batch, 0..len-1
-       ):          # augmented images (B,H,W,3) uint8, array or tensor on the device
+def batch_idxs(self:Batches, epoch:int, i:int)->np.ndarray: # rows (B,) of the data set in batch `i`
+    "Which images batch `i` of `epoch` holds. Raises IndexError where there is no such batch."
+    if not 0 <= i < len(self): raise IndexError(f'batch {i} of {len(self)}')
+    return self._order(epoch)[i*self.bs:(i + 1)*self.bs]
+
+@patch
+def raw(self:Batches, epoch:int, i:int): # augmented images (B,H,W,3) uint8, array or tensor on the device
     "Batch `i` of `epoch` as bytes."
     rows, x = self.batch_idxs(epoch, i), self._images(epoch)
     if self.pipeline is None: return x[rows] if isinstance(x, np.ndarray) else x[torch.from_numpy(rows).to(x.device)]
     h, w = (side - 2*self.pipeline.pad for side in x.shape[1:3])
     p = self.pipeline.draw(len(rows), h, w, keyed_rng(self.seed, DRAWS, epoch, i))
     if self.pipeline.flip == 'alternate': p['flip'] = self._flips(epoch, rows)
-    if isinstance(x, np.ndarray): return self.pipeline.apply(x, rows, p, self._reused((len(rows), self.pipeline.crop or h, self.pipeline.crop or w, 3), np.uint8))
-    return self.pipeline.apply_tensor(x, torch.from_numpy(rows), p)
+    if not isinstance(x, np.ndarray): return self.pipeline.apply_tensor(x, torch.from_numpy(rows), p)
+    return self.pipeline.apply(x, rows, p, self._reused((len(rows), self.pipeline.crop or h, self.pipeline.crop or w, 3), np.uint8))
 
 @patch
-def batch(self:Batches,
-          epoch:int, # 0 or more
-          i:int      # number of the batch, 0..len-1
-         )->tuple:   # images (B,3,H,W) float32 channels_last normalised, and class ids (B,) int64
+def batch(self:Batches, epoch:int, i:int)->tuple: # images (B,3,H,W) float32 channels_last normalised, and class ids (B,) int64
     "Batch `i` of `epoch` as a network is fed it."
     x, y = self.raw(epoch, i), torch.from_numpy(self.ds.y[self.batch_idxs(epoch, i)]).to(self.device)
     out = torch.from_numpy(self._reused(x.shape, np.float32)) if isinstance(x, np.ndarray) else None
     return normalize(x, self.mean, self.std, out), y
+
+# %% ../nbs/00_data.ipynb #0b42c2f1
+@patch
+def set_epoch(self:Batches, epoch:int): # 0 or more
+    "Choose the epoch that iteration shows; returns itself."
+    self.epoch = epoch
+    return self
 
 @patch
 def from_batch(self:Batches, i:int): # first batch to show, 0..len
