@@ -6,13 +6,14 @@
 __all__ = ['BORDER', 'MOST_GROUPS', 'FEWEST', 'MOST_MAPS', 'label_suspects', 'ambiguous', 'border_area', 'border_share',
            'map_groups', 'medoids', 'Comparison']
 
-# %% ../nbs/05b_next.ipynb #36c46b3a
+# %% ../nbs/05b_next.ipynb #2e13ae17
 import numpy as np, torch
+from fastcore.basics import patch
 from torch import nn
 
 from .report import Interpretation, Picture, map_key, mosaic
 
-# %% ../nbs/05b_next.ipynb #a8e4ae67
+# %% ../nbs/05b_next.ipynb #6ab72fac
 def label_suspects(
     probs:np.ndarray, # (N,C) probabilities, out of sample
     y:np.ndarray, # (N,) int64 labels as given
@@ -22,11 +23,11 @@ def label_suspects(
     n = np.bincount(y, minlength=C)
     threshold = np.divide(np.bincount(y, own, minlength=C), n, out=np.full(C, np.inf), where=n > 0)
     reached = np.where(probs >= threshold, probs, -1)
-    suspect = (reached.max(1) >= 0) & (reached.argmax(1) != y)
+    suspect = (reached.max(1) >= 0) & (reached.argmax(1) != y) & (probs.argmax(1) != y)
     rows = np.flatnonzero(suspect)
     return rows[np.argsort(own[rows], kind='stable')]
 
-# %% ../nbs/05b_next.ipynb #742379f8
+# %% ../nbs/05b_next.ipynb #7d1eeb47
 def ambiguous(
     probs:np.ndarray, # (N,C) probabilities
     n:int=12, # at most so many
@@ -38,7 +39,7 @@ def ambiguous(
     rows = np.argsort(gap, kind='stable')[:n]
     return rows, gap[rows]
 
-# %% ../nbs/05b_next.ipynb #92f913fc
+# %% ../nbs/05b_next.ipynb #d015379b
 BORDER = 1/8 # of the side, on each side
 
 def border_area(
@@ -62,7 +63,7 @@ def border_share(
     total = m @ all_
     return 1 - np.divide(m @ inner, total, out=np.full(K, np.nan), where=total > 0)
 
-# %% ../nbs/05b_next.ipynb #77a0b974
+# %% ../nbs/05b_next.ipynb #39d17614
 def _assign(vectors):
     "Group 0..k-1 of each row of k eigenvectors (n,k), with no random start. Source: Damle et al. 2019, arXiv 1609.08251."
     from scipy.linalg import qr
@@ -70,7 +71,7 @@ def _assign(vectors):
     u, _, v = np.linalg.svd(vectors[pivots].T)
     return np.abs(vectors @ (u @ v)).argmax(1)
 
-# %% ../nbs/05b_next.ipynb #a000551c
+# %% ../nbs/05b_next.ipynb #f8ffa682
 MOST_GROUPS, FEWEST = 6, 12 # groups at most; maps below which grouping says nothing
 MOST_MAPS = 1000 # the eigenvectors of more would take longer than the report
 
@@ -97,6 +98,7 @@ def map_groups(
     group[live] = rank[label]
     return group
 
+# %% ../nbs/05b_next.ipynb #ec4dabc2
 def medoids(
     raw:np.ndarray, # (K,h,w) signed maps
     group:np.ndarray, # (K,) groups of `map_groups`
@@ -107,7 +109,7 @@ def medoids(
     members = [np.flatnonzero(group == g) for g in range(group.max() + 1)]
     return np.array([at[(m[at] @ m[at].sum(0)).argmax()] for at in members], np.int64)
 
-# %% ../nbs/05b_next.ipynb #4f987ecf
+# %% ../nbs/05b_next.ipynb #ddd7ab95
 class Comparison:
     "Two models over the same images. Raises ValueError where the images or labels differ."
     def __init__(self,
@@ -118,30 +120,34 @@ class Comparison:
         self.a, self.b = a, b
         self.rows = dict(fixed=np.flatnonzero(a.wrong & ~b.wrong), broken=np.flatnonzero(~a.wrong & b.wrong), both_wrong=np.flatnonzero(a.wrong & b.wrong))
 
-    def p_value(self)->float: # 0..1
-        "Chance of a split at least as uneven if both were equally good. Source: McNemar 1947, in its exact form."
-        from scipy.stats import binomtest
-        f, b = len(self.rows['fixed']), len(self.rows['broken'])
-        return binomtest(f, f + b).pvalue if f + b else 1.
-
-    def table(self):# DataFrame: kind, row, index, true, first, second, probability of the true class by each
-        "One row for each image that at least one of the two got wrong."
-        import pandas as pd
-        kind = np.concatenate([[k] * len(r) for k, r in self.rows.items()])
-        r, names, a, b = np.concatenate([*self.rows.values()]), np.array(self.a.ds.classes, object), self.a, self.b
-        return pd.DataFrame(dict(kind=kind, row=r, index=a.ds.idxs[r], true=names[a.y[r]], first=names[a.pred[r]], second=names[b.pred[r]],
-                                 p_first=a.probs[r, a.y[r]], p_second=b.probs[r, a.y[r]]))
-
     def __repr__(self): return ', '.join(f'{len(r)} {k.replace("_", " ")}' for k, r in self.rows.items()) + f' (p = {self.p_value():.3g})'
 
-    def gallery(self,
-        kind:str='fixed', # fixed, broken or both_wrong
-        n:int=5, # at most so many
-    )->Picture: # image, the first model's map and the second's side by side, each of the class it predicted
-        "Both maps of the images of one kind. Raises ValueError for another kind, or where there is none."
-        if kind not in self.rows: raise ValueError(f'no kind {kind!r}: choose one of {", ".join(self.rows)}')
-        rows, names = self.rows[kind][:n], self.a.ds.classes
-        if not len(rows): raise ValueError(f'no image is {kind.replace("_", " ")}')
-        tiles = np.concatenate([self.a.ds.x[rows], self.a.overlays(rows), self.b.overlays(rows)], 2)
-        words = [[f'{names[self.a.y[r]]}  #{self.a.ds.idxs[r]}', f'first: {names[self.a.pred[r]]} {100*self.a.conf[r]:.0f} %', f'second: {names[self.b.pred[r]]} {100*self.b.conf[r]:.0f} %'] for r in rows]
-        return mosaic(tiles, words, min(n, 3), f'{len(rows)} images, {kind.replace("_", " ")}: the image, the map of the first model, the map of the second', 3, map_key('predicted'))
+# %% ../nbs/05b_next.ipynb #8f8411d1
+@patch
+def p_value(self:Comparison)->float: # 0..1
+    "Chance of a split at least as uneven if both were equally good. Source: McNemar 1947, in its exact form."
+    from scipy.stats import binomtest
+    f, b = len(self.rows['fixed']), len(self.rows['broken'])
+    return binomtest(f, f + b).pvalue if f + b else 1.
+
+@patch
+def table(self:Comparison):# DataFrame: kind, row, index, true, first, second, probability of the true class by each
+    "One row for each image that at least one of the two got wrong."
+    import pandas as pd
+    kind = np.concatenate([[k] * len(r) for k, r in self.rows.items()])
+    r, names, a, b = np.concatenate([*self.rows.values()]), np.array(self.a.ds.classes, object), self.a, self.b
+    return pd.DataFrame(dict(kind=kind, row=r, index=a.ds.idxs[r], true=names[a.y[r]], first=names[a.pred[r]], second=names[b.pred[r]],
+                             p_first=a.probs[r, a.y[r]], p_second=b.probs[r, a.y[r]]))
+
+@patch
+def gallery(self:Comparison,
+    kind:str='fixed', # fixed, broken or both_wrong
+    n:int=5, # at most so many
+)->Picture: # image, the first model's map and the second's side by side, each of the class it predicted
+    "Both maps of the images of one kind. Raises ValueError for another kind, or where there is none."
+    if kind not in self.rows: raise ValueError(f'no kind {kind!r}: choose one of {", ".join(self.rows)}')
+    rows, names = self.rows[kind][:n], self.a.ds.classes
+    if not len(rows): raise ValueError(f'no image is {kind.replace("_", " ")}')
+    tiles = np.concatenate([self.a.ds.x[rows], self.a.overlays(rows), self.b.overlays(rows)], 2)
+    words = [[f'{names[self.a.y[r]]}  #{self.a.ds.idxs[r]}', f'first: {names[self.a.pred[r]]} {100*self.a.conf[r]:.0f} %', f'second: {names[self.b.pred[r]]} {100*self.b.conf[r]:.0f} %'] for r in rows]
+    return mosaic(tiles, words, min(n, 3), f'{len(rows)} images, {kind.replace("_", " ")}: the image, the map of the first model, the map of the second', 3, map_key('predicted'))

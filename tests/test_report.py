@@ -1,0 +1,81 @@
+"The report beside its peers, and its command as a stranger would misuse it."
+import subprocess, sys
+from pathlib import Path
+import numpy as np, pytest, torch
+from eva_cam.next import label_suspects
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / 'tests/browser'))
+from made import made, net
+
+def noisy(seed, n=400, C=5):
+    "Probabilities of a fair model, and labels of which one in eight is wrong."
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, C, n)
+    z = rng.normal(0, 1, (n, C)); z[np.arange(n), y] += rng.uniform(1, 4, n)
+    p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    given = np.where(rng.random(n) < 1/8, rng.integers(0, C, n), y)
+    return p, given
+
+@pytest.mark.parametrize('seed', range(5))
+def test_label_suspects_are_those_of_cleanlab(seed):
+    filter = pytest.importorskip('cleanlab.filter', reason='cleanlab is not installed: pip install cleanlab')
+    p, y = noisy(seed)
+    theirs = filter.find_label_issues(y, p, filter_by='confident_learning', return_indices_ranked_by='self_confidence', n_jobs=1)
+    np.testing.assert_array_equal(label_suspects(p, y), theirs)
+    assert len(theirs) > 10
+
+def command(*args, cwd):
+    return subprocess.run([Path(sys.executable).parent / 'eva_cam_report', *args], cwd=cwd, capture_output=True, text=True)
+
+def weights(path, classes=2):
+    from eva_cam.models import save_weights, fast_net
+    return save_weights(fast_net(classes), path, dict(arch='fast_net', arch_kw={}, classes=[str(c) for c in range(classes)], mean=(.5,) * 3, std=(.25,) * 3))
+
+@pytest.mark.parametrize('what', ['data', 'corrupt data', 'weights', 'cut weights', 'other classes', 'layer', 'method', 'folder as file', 'no folder', 'not writable', 'option'])
+def test_bad_input_ends_in_one_line_and_code_2(what, tmp_path):
+    (tmp_path / 'bad.npz').write_bytes(b'PK nothing')
+    whole = weights(tmp_path / 'two.safetensors').read_bytes()
+    (tmp_path / 'cut.safetensors').write_bytes(whole[:len(whole) // 2])
+    weights(tmp_path / 'ten.safetensors', 10)
+    ten = ['--weights', 'ten.safetensors', '--layer', 'block3']
+    args = {'data': ['--data', 'nowhere'], 'corrupt data': ['--data', 'bad.npz'], 'weights': ['--weights', 'nowhere.safetensors'], 'cut weights': ['--weights', 'cut.safetensors'],
+            'other classes': ['--weights', 'two.safetensors'], 'layer': ['--weights', 'ten.safetensors', '--layer', 'blok3'], 'method': [*ten, '--method', 'gradcamm'],
+            'folder as file': [*ten, '--out', '.'], 'no folder': [*ten, '--out', 'none/r.html'], 'not writable': [*ten, '--out', '/proc/r.html'], 'option': ['--colour', 'red']}[what]
+    before = sorted(p.name for p in tmp_path.iterdir())
+    ended = command(*args, cwd=tmp_path)
+    assert ended.returncode == 2 and 'Traceback' not in ended.stderr
+    assert what == 'option' or ended.stderr.count('\n') == 1, ended.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == before, 'nothing is left behind'
+
+def test_a_report_that_breaks_off_leaves_the_earlier_one(tmp_path, monkeypatch):
+    import eva_cam.html as html
+    interp = made(60)
+    file = html.write_report(interp, tmp_path / 'r.html')
+    earlier = file.read_bytes()
+    monkeypatch.setattr(html.os, 'replace', lambda *a: (_ for _ in ()).throw(OSError('disk full')))
+    with pytest.raises(OSError): html.write_report(interp, file, title='another')
+    assert file.read_bytes() == earlier and [p.name for p in tmp_path.iterdir()] == ['r.html']
+
+def test_interpretation_leaves_the_model_as_it_was():
+    model = net().train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    from eva_cam.report import interpret
+    found = made(60)
+    interpret(model, found.ds, found.meta['mean'], found.meta['std'], 'late')
+    assert model.training and all(not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
+    for k, v in model.state_dict().items(): torch.testing.assert_close(v, before[k], rtol=0, atol=0)
+    assert all(p.grad is None for p in model.parameters())
+
+def test_many_classes_and_many_mistakes_stay_a_page(tmp_path):
+    from eva_cam.data import ImageSet
+    from eva_cam.html import MOST_CLASSES, MOST_IMAGES, write_report
+    from eva_cam.report import Interpretation
+    rng = np.random.default_rng(0)
+    N, C = 1500, 200
+    ds = ImageSet(rng.integers(0, 256, (N, 8, 8, 3), dtype=np.uint8), rng.integers(0, C, N), [f'class {c}' for c in range(C)], name='many')
+    logits = rng.normal(size=(N, C)).astype(np.float32)
+    rows = np.flatnonzero(logits.argmax(1) != ds.y)
+    found = Interpretation(ds, logits, rows, rng.normal(size=(len(rows), 2, 4, 4)).astype(np.float32), meta=dict(layer='l', method='gradcam', mean=(0,) * 3, std=(1,) * 3))
+    text = write_report(found, tmp_path / 'many.html').read_text(encoding='utf-8')
+    assert f'Shown are {MOST_IMAGES:,} of {len(rows):,} mistakes' in text and f'the {MOST_CLASSES} classes with the most mistakes, of {C}' in text
