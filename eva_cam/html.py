@@ -8,7 +8,7 @@ __all__ = ['SHEET', 'LOSSLESS', 'IMAGE_BYTES', 'FINE', 'COLORS', 'TWO_SIDED', 'U
            'training_curves', 'page_data', 'check_writable', 'write_report', 'load_model', 'report_on',
            'eva_cam_report']
 
-# %% ../nbs/05d_html.ipynb #846234b3
+# %% ../nbs/05d_html.ipynb #30181d3d
 import base64, io, math, os, platform, sys, time
 from datetime import datetime, timezone
 from importlib.resources import files
@@ -24,7 +24,7 @@ from .report import Interpretation, interpret, map_flags
 from .figures import curves
 from .next import ambiguous, border_area, border_share, label_suspects, map_groups, medoids
 
-# %% ../nbs/05d_html.ipynb #41363982
+# %% ../nbs/05d_html.ipynb #e84afb6a
 SHEET = 4096 # pixels of a side at most: browsers refuse far larger images
 LOSSLESS = 64 # pixels: images up to this side are kept as they are
 IMAGE_BYTES = 16_500 # of a photograph with its maps, so that 200 of them, in base64, stay under 5 MB
@@ -55,7 +55,7 @@ def image_sheets(
         out.append('data:image/webp;base64,' + base64.b64encode(_webp(sheet, room * len(part), max(H, W) <= LOSSLESS)).decode())
     return dict(sheets=out, cols=cols, per=per)
 
-# %% ../nbs/05d_html.ipynb #c0a9854c
+# %% ../nbs/05d_html.ipynb #2c12fde1
 FINE = 256 # cells of a grid up to which a number takes 16 bits; finer grids take 8
 
 def pack_maps(
@@ -70,7 +70,7 @@ def pack_maps(
     unit = np.where(raw > 0, raw / above, raw / below)
     return dict(maps=base64.b64encode(np.rint(unit * full).astype(f'<i{bits//8}').tobytes()).decode(), scale=scale.tolist(), bits=bits)
 
-# %% ../nbs/05d_html.ipynb #0722e209
+# %% ../nbs/05d_html.ipynb #2f9235be
 COLORS, TWO_SIDED = ('inferno', 'viridis', 'turbo', 'jet'), 'RdBu_r' # two perceptual tables, two that older papers used; the one for differences
 URL = 'https://github.com/eva-cam/eva_cam'
 
@@ -92,7 +92,7 @@ def records(
             top=[[int(c), float(p[k, c]), float(z[k, c])] for c in shown], file='/'.join(Path(interp.ds.files[r]).parts[-2:]) if interp.ds.files else ''))
     return out
 
-# %% ../nbs/05d_html.ipynb #22774640
+# %% ../nbs/05d_html.ipynb #fa0706b7
 def wilson(
     k:int, # successes
     n:int, # trials, 1 or more
@@ -103,7 +103,7 @@ def wilson(
     mid, half = (p + z * z / (2 * n)) / d, z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / d
     return max(mid - half, 0.), min(mid + half, 1.)
 
-# %% ../nbs/05d_html.ipynb #547343dc
+# %% ../nbs/05d_html.ipynb #8b157575
 SURE, BORDER_MOST, APART = .9, 2/3, .5 # confidence; share of a map on the border; cosine of two maps: beyond these it is pointed out
 
 def _count(n, one, many=None): return f'{n:,} {one if n == 1 else many or one + "s"}'
@@ -129,7 +129,7 @@ def _said(interp):
     gap = 100 * (interp.conf.mean() - interp.accuracy)
     yield f'It is {100*interp.conf.mean():.1f} % sure on average and right in {100*interp.accuracy:.1f} %: {"over" if gap > 0 else "under"}confident by {abs(gap):.1f} points.', None
 
-# %% ../nbs/05d_html.ipynb #9a518b87
+# %% ../nbs/05d_html.ipynb #e1879987
 def _looked(interp):
     "Sentences about the maps of the misclassified: text and the rows meant."
     rows, raw = interp.rows, interp.maps
@@ -147,7 +147,7 @@ def _looked(interp):
     empty = rows[[bool(f[0]) for f in map_flags(raw)]]
     if len(empty): yield f'In {_count(len(empty), "mistake")} the map is flat or negative everywhere: it explains nothing, and is marked so.', empty
 
-# %% ../nbs/05d_html.ipynb #f60d5569
+# %% ../nbs/05d_html.ipynb #d673d754
 def summary(
     interp:Interpretation, # what was found
 )->list: # pairs of a sentence and the rows it speaks of, a filter as a dict, or None
@@ -157,9 +157,13 @@ def summary(
     if len(suspects): out.append((f'{_count(len(suspects), "label")} may be wrong: the model confidently says otherwise.', suspects))
     return out
 
-# %% ../nbs/05d_html.ipynb #ef5630b3
-def _ticks(lo, hi, pos, show):
-    return [dict(at=pos(v), text=show(v)) for v in np.linspace(lo, hi, 5)]
+# %% ../nbs/05d_html.ipynb #0081dc27
+def _ticks(lo, hi):
+    "Three to six round numbers from `lo` to at least `hi`."
+    raw = (hi - lo) / 4
+    unit = 10.0 ** math.floor(math.log10(raw))
+    step = unit * next(m for m in (1, 2, 2.5, 5, 10) if m * unit >= raw * .999)
+    return [lo + step * k for k in range(math.ceil((hi - lo) / step - 1e-9) + 1)]
 
 def training_curves(
     history:list, # one dict an epoch, as for `plot_curves`
@@ -168,14 +172,15 @@ def training_curves(
     out = []
     for title, series in curves(history).items():
         values = [y for _, v in series.values() for y in v]
-        lo, hi, last = min(0, *values), max(0, *values) or 1, max(2, *(e for epochs, _ in series.values() for e in epochs))
+        marks = _ticks(min(0, *values), max(0, *values) or 1)
+        lo, hi, last = marks[0], marks[-1], max(2, *(e for epochs, _ in series.values() for e in epochs))
         X, Y = lambda e: 48 + 302 * (e - 1) / (last - 1), lambda v: 190 - 180 * (v - lo) / (hi - lo)
         lines = [dict(name=k.replace('_', ' '), last=f'{v[-1]:.4g}', points=' '.join(f'{X(e):.1f},{Y(y):.1f}' for e, y in zip(epochs, v))) for k, (epochs, v) in series.items()]
-        out.append(dict(title=title.capitalize(), lines=lines, yticks=_ticks(lo, hi, Y, '{:.3g}'.format),
+        out.append(dict(title=title.capitalize(), lines=lines, yticks=[dict(at=Y(v), text=f'{v:.3g}') for v in marks],
             xticks=[dict(at=X(e), text=f'{e:g}') for e in sorted({1, (1 + last) // 2, last})], words=f'{title} by epoch: ' + ', '.join(f'{l["name"]} ends at {l["last"]}' for l in lines)))
     return out
 
-# %% ../nbs/05d_html.ipynb #fb885571
+# %% ../nbs/05d_html.ipynb #04556f06
 MOST_CLASSES = 30
 
 def _confusion(interp):
@@ -208,7 +213,7 @@ def _made(interp):
     versions = dict(eva_cam=eva_cam.__version__, torch=torch.__version__, numpy=np.__version__, python=platform.python_version())
     return rows + [('This report', ', '.join(f'{k} {v}' for k, v in versions.items())), ('Written', f'{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC')]
 
-# %% ../nbs/05d_html.ipynb #49b1365a
+# %% ../nbs/05d_html.ipynb #f6ba60f9
 MOST_IMAGES = 1000 # mistakes on a page
 
 def _chosen(interp):
@@ -220,7 +225,7 @@ def _chosen(interp):
     extra = [r for r in dict.fromkeys([*suspects, *ties]) if r not in set(main.tolist())]
     return main, np.array([*main, *extra], np.int64), suspects, ties
 
-# %% ../nbs/05d_html.ipynb #7dfa8813
+# %% ../nbs/05d_html.ipynb #be5b8fd5
 def _groups(interp, rows, raw, group):
     "For the page: a representative of each group of mistakes, and what they share."
     out, names = [], interp.ds.classes
@@ -249,7 +254,7 @@ def page_data(
         **image_sheets(interp.ds.x[rows], IMAGE_BYTES - raw[0].size * maps['bits'] // 8), **maps)
     return page, dict(suspects=[at[r] for r in suspects], ambiguous=[at[r] for r in ties], groups=_groups(interp, rows, raw, group)), at
 
-# %% ../nbs/05d_html.ipynb #49b9bdd6
+# %% ../nbs/05d_html.ipynb #02955cce
 def _tiles(interp):
     "The four figures at the top."
     n, wrong = len(interp), int(interp.wrong.sum())
@@ -270,7 +275,7 @@ def _notes(interp, page):
         ambiguous_note='The two likeliest classes are nearly tied; right or wrong, these were close to luck.',
         groups_note='Clusters of maps of the predicted class, by spectral clustering. Each is shown by its most typical image.')
 
-# %% ../nbs/05d_html.ipynb #b061535e
+# %% ../nbs/05d_html.ipynb #184e78f3
 def _write_aside(path, text):
     aside = path.with_name(path.name + '.aside')
     try:
@@ -288,7 +293,7 @@ def check_writable(
     if not os.access(path.parent, os.W_OK): raise ValueError(f'{path.parent} cannot be written to: choose another folder')
     return path
 
-# %% ../nbs/05d_html.ipynb #0fc9f4cb
+# %% ../nbs/05d_html.ipynb #4b2c6f5f
 def write_report(
     interp:Interpretation, # what was found
     path:str, # HTML file to write; an earlier one is replaced
@@ -313,7 +318,7 @@ def write_report(
     _write_aside(path, html)
     return path
 
-# %% ../nbs/05d_html.ipynb #7500f1ca
+# %% ../nbs/05d_html.ipynb #a4c797bb
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225) # mean and std that torchvision's weights were trained with
 
 def _state(path):
@@ -329,7 +334,7 @@ def _state(path):
     if not isinstance(state, dict): raise ValueError(f'{path.name} holds a {type(state).__name__}: give a file with a state_dict')
     return state
 
-# %% ../nbs/05d_html.ipynb #3ac2b8e7
+# %% ../nbs/05d_html.ipynb #efe4553d
 def load_model(
     weights:str='', # weights file; the shipped network where empty
     arch:str='', # network of a plain weights file: torchvision/NAME or timm/NAME
@@ -347,7 +352,7 @@ def load_model(
 
 def _first_line(e): return ' '.join(str(e).split())[:200]
 
-# %% ../nbs/05d_html.ipynb #278a0602
+# %% ../nbs/05d_html.ipynb #964de093
 def report_on(
     data:str='sample', # as for `load_data`
     weights:str='', # as for `load_model`
@@ -364,7 +369,7 @@ def report_on(
     interp = interpret(model, ds, meta['mean'], meta['std'], layer or meta.get('cam_layer'), method, bs=500 if max(ds.x.shape[1:3]) <= LOSSLESS else 32, meta=meta)
     return interp, write_report(interp, out)
 
-# %% ../nbs/05d_html.ipynb #ad7c0e49
+# %% ../nbs/05d_html.ipynb #f5c101f0
 @call_parse
 def eva_cam_report(
     data:str='sample', # sample, cifar10, cifar100, an .npz, or a folder of images by class

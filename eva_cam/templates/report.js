@@ -6,7 +6,7 @@ const bytes = s => Uint8Array.from(atob(s), c => c.charCodeAt(0));
 const [H, W] = P.size, [gh, gw] = P.grid, CELLS = gh * gw, PAGE = 60;
 const MAPS = P.bits === 16 ? new Int16Array(bytes(P.maps).buffer) : new Int8Array(bytes(P.maps).buffer), FULL = P.bits === 16 ? 32767 : 127;
 const LUT = Object.fromEntries(Object.entries(P.luts).map(([k, v]) => [k, bytes(v)]));
-const pct = p => p > 0.9995 && p < 1 ? "> 99.9 %" : p < 0.0005 && p > 0 ? "< 0.1 %" : (100 * p).toFixed(1) + " %";
+const pct = p => (p > 0.9995 && p < 1 ? ">\u00a099.9" : p < 0.0005 && p > 0 ? "<\u00a00.1" : (100 * p).toFixed(1)) + "\u00a0%";
 const name = c => P.classes[c];
 let list = [], deck = [], shown = 0, open = -1, group = null, only = null;
 
@@ -103,6 +103,7 @@ function grow() {
   const to = Math.min(shown + PAGE, list.length);
   for (; shown < to; shown++) { const c = el("div", { className: "card" }); c.setAttribute("role", "listitem"); $("#gallery").append(c); fill(c, list[shown]); }
   $("#more").hidden = shown >= list.length;
+  $("#how_many").textContent = `${list.length} of ${P.gallery.length} images` + (shown < list.length ? ` (the first ${shown} are on the page)` : "");
 }
 function redraw() {                            // another map or another colour table: the cards stay, their heat changes
   for (const c of $$(".card")) if (c.k !== undefined) fill(c, c.k);
@@ -123,7 +124,7 @@ function refilter() {
   list.sort((a, b) => by(P.rows[a], P.rows[b]) || a - b);
   $("#gallery").replaceChildren(); shown = 0; grow();
   const bits = [t !== "" && `true ${name(+t)}`, p !== "" && `predicted ${name(+p)}`, group !== null && `group ${group + 1}`, only && "picked above"].filter(Boolean);
-  $("#count").textContent = `${list.length} of ${P.gallery.length} images` + (bits.length ? ": " + bits.join(", ") : "");
+  $("#which_ones").textContent = bits.length ? ": " + bits.join(", ") : "";
   for (const b of $$(".confusion button")) { const s = JSON.parse(b.dataset.show); b.setAttribute("aria-pressed", String(t !== "" && p !== "" && s.true === +t && s.pred === +p)); }
   const q = new URLSearchParams(); if (t !== "") q.set("true", t); if (p !== "") q.set("pred", p); if (group !== null) q.set("group", group); if ($("#order").value !== "row") q.set("order", $("#order").value);
   try { history.replaceState(null, "", q.size ? "#" + q : location.pathname + location.search); } catch { /* a sandboxed frame keeps no address */ }

@@ -36,7 +36,7 @@ def come_to_gallery(page):
     raise AssertionError('the pictures were not drawn within five seconds')
 
 def shown_rows(page): return page.evaluate("[...document.querySelectorAll('#gallery .card')].map(c => P.rows[c.k].row)")
-def count(page): return int(page.inner_text('#count').split()[0])
+def count(page): return int(page.inner_text("#count").split()[0])
 
 def step(cmap, entries=1):
     "How far apart two colours of a table are at most, when their places in it differ by so many entries."
@@ -129,7 +129,7 @@ def test_large_view_by_keyboard(page, interp):
         np.testing.assert_array_equal(canvas(page.query_selector('#view .px')), interp.ds.x[row])
         assert close(canvas(page.query_selector('#view .heat')), interp.overlays([row], alpha=1)[0], step('inferno'))
         assert f'Image {interp.ds.idxs[row]}' in page.inner_text('#vnote') and page.inner_text('#vpos').startswith(f'{k + 1} of')
-        bars = page.inner_text('#vbars')
+        bars = page.inner_text('#vbars').replace('\xa0', ' ')
         assert f'{100 * interp.conf[row]:.1f} %' in bars and f'logit {interp.logits[row].max():.2f}' in bars
         page.keyboard.press('ArrowRight')
     page.click('#prev')
