@@ -115,19 +115,20 @@ def _run(model, x, module, call=None, swap=None, grad=True):
 # %% ../nbs/04_gradcam.ipynb #c023
 _RESHAPES = {'ViewBackward0', 'ReshapeAliasBackward0', 'UnsafeViewBackward0', 'SqueezeBackward1', 'SqueezeBackward2', 'SqueezeBackward0'}
 
+def _is_weight(node): return node is None or node.name().endswith('AccumulateGrad') or (node.name() == 'TBackward0' and _is_weight(node.next_functions[0][0]))
+
 def _linear_head(logits, A):
     "The weights (classes,C) if the graph shows that `logits` are a linear layer on the spatial mean of `A`, else None."
     node = logits.grad_fn
     if A.ndim != 4 or node is None or node.name() not in ('AddmmBackward0', 'MmBackward0'): return None
-    addmm = node.name() == 'AddmmBackward0'
-    if addmm and (node._saved_alpha, node._saved_beta) != (1, 1): return None
-    W, node = (node._saved_mat2, node.next_functions[1][0]) if addmm else (node._saved_mat2, node.next_functions[0][0])
+    W, (*bias, node, weight) = node._saved_mat2, (n for n, _ in node.next_functions)  # with a bias it comes first
+    if W is None or not all(map(_is_weight, (*bias, weight))) or (bias and (logits.grad_fn._saved_alpha, logits.grad_fn._saved_beta) != (1, 1)): return None
     while node is not None and node.name() in _RESHAPES: node = node.next_functions[0][0]
-    if W is None or node is None or node.name() != 'MeanBackward1': return None
-    if sorted(d % 2**64 - 2**64 if d >= 2**63 else d - 4 for d in node._saved_dim) != [-2, -1]: return None
-    leaf = node.next_functions[0][0]
-    leaf = leaf.next_functions[0][0] if leaf is not None and leaf.name() == 'CloneBackward0' else None
-    return W.detach().T if getattr(leaf, 'variable', None) is A and len(W) == A.shape[1] else None
+    if node is None or node.name() != 'MeanBackward1': return None
+    axes = sorted(d - 2**64 if d >= 2**63 else d - 4 for d in node._saved_dim)        # stored unsigned
+    clone = node.next_functions[0][0]
+    if axes != [-2, -1] or clone is None or clone.name() != 'CloneBackward0': return None
+    return W.detach().T if getattr(clone.next_functions[0][0], 'variable', None) is A and len(W) == A.shape[1] else None
 
 # %% ../nbs/04_gradcam.ipynb #c027
 def _classes(spec, n, labels):
@@ -272,7 +273,7 @@ class CamResult:
 def with_raw(self:CamResult,
     raw:Tensor, # (N,[T,]h,w), signed
     scale:str='image', # which maps share a maximum, as in `gradcam`
-)->CamResult:
+)->CamResult: # flagged and scaled anew
     "The same samples and targets with other maps."
     n = self.flag.shape
     cam, flag = _finish(raw.reshape(n[0], -1, *raw.shape[-2:]), self.cam.shape[-2:], scale, self.minus.view(n[0], -1) >= 0)
@@ -338,11 +339,11 @@ def gradcam(
 )->CamResult: # maps, flags, logits
     "Where the network looked: class activation maps of a batch. Raises ValueError, the model untouched. Source: Selvaraju et al. 2017."
     model = getattr(model, '_orig_mod', model)
-    x = _checked(model, x)
+    x, method = _checked(model, x), _method(method)
     if scale not in SCALES: raise ValueError(f'scale {scale!r} is not known: choose one of {", ".join(SCALES)}')
+    if chunk is not None and chunk < 1: raise ValueError(f'chunk must be at least 1 image, not {chunk}')
     module = find_layer(model, pick_layer(model, x[:2]) if layer is None else layer)
-    method, size, n = _method(method), x.shape[-2:], len(x)
-    every = isinstance(target, str) and target == 'all'
+    size, n, every = x.shape[-2:], len(x), isinstance(target, str) and target == 'all'
     pairs, ids, several = _targets(None if every else target, n, labels)
     done = []
     with undisturbed(model):
@@ -456,7 +457,7 @@ def cam_layers(
             if found: names.append(name)
             if not found or type(c) is nn.Sequential or rows[name]['reach'] < MIN_REACH: visit(f'{name}.', c)
     visit('', model)
-    names = list({rows[n]['out']: n for n in sorted(reversed(names), key=lambda n: -n.count('.'))}.values())  # one tensor, one name: the outermost, first
+    names = list({rows[n]['out']: n for n in sorted(names, key=lambda n: -n.count('.'))}.values())  # one tensor, one name: the outermost, then the last to write it
     if not names: raise ValueError('no layer of this model has a spatial grid: maps need one')
     names.sort(key=list(rows).index)
     sound = [n for n in names if rows[n]['reach'] >= MIN_REACH] or names
@@ -501,7 +502,9 @@ class Errors:
     cams:CamResult # their maps (K,T,...), predicted and true; None where K is 0
 
     @property
-    def accuracy(self): return 1 - len(self.wrong) / len(self.targets)
+    def accuracy(self)->float: # 0..1
+        "Share of the samples that the model got right."
+        return 1 - len(self.wrong) / len(self.targets)
 
 def _errors(seen, maps, size, scale):
     "The whole evaluation from its batches."
