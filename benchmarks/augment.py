@@ -45,6 +45,23 @@ def resident():
     try: return int(Path('/proc/self/statm').read_text().split()[1])*resource.getpagesize()
     except OSError: return None
 
+def share_of_a_step(device, ds, bs=BS, n=30):
+    "Time to make a batch on `device`, over the time of a training step of the custom ResNet with it; the median of n."
+    from eva_cam.models import build_model
+    model, batches = build_model('custom_resnet').to(device, memory_format=torch.channels_last), Batches(ds, bs, PLAIN, shuffle=True, device=device)
+    opt, times = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9), []
+    def now():
+        if torch.device(device).type == 'cuda': torch.cuda.synchronize()
+        return time.perf_counter()
+    for i in range(n + 5):
+        start = now()
+        xb, yb = batches.batch(0, i % len(batches))
+        made = now()
+        torch.nn.functional.cross_entropy(model(xb), yb).backward()
+        opt.step(), opt.zero_grad()
+        times.append((made - start, now() - made))
+    return [round(a/b, 4) for a, b in times[5:]]
+
 def measure():
     "Every measure: name to (value, goal, unit, rounds)."
     sample = load_data().train
@@ -70,6 +87,9 @@ def measure():
     if before:
         held = resident() - before + sample.x.nbytes*25
         rows['memory held after all epochs, over the padded images'] = (held/padded, 1.15, 'times (at most)', [held])
+    if torch.cuda.is_available():
+        shares = share_of_a_step('cuda', images)
+        rows['batch on the GPU, over a training step of the custom ResNet'] = (float(np.median(shares)), 0.05, 'of a step (at most)', shares)
     return rows
 
 if __name__ == '__main__':
@@ -77,7 +97,7 @@ if __name__ == '__main__':
     for name, (value, goal, unit, _) in rows.items():
         holds = goal is None or (value <= goal if 'at most' in unit else value >= goal)
         short += not holds
-        print(f'{name}: {value:,.1f} {unit}' + ('' if goal is None else f', goal {goal}, {"holds" if holds else "SHORT"}'), flush=True)
+        print(f'{name}: {value:,.2f} {unit}' + ('' if goal is None else f', goal {goal}, {"holds" if holds else "SHORT"}'), flush=True)
     out = Path(__file__).parent/'results'/'augment.json'
     out.parent.mkdir(exist_ok=True)
     about = dict(machine=platform.machine(), cores=os.cpu_count(), python=platform.python_version(), torch=torch.__version__,

@@ -7,7 +7,7 @@ __all__ = ['CIFAR10_CLASSES', 'CIFAR10_MEAN', 'CIFAR10_STD', 'CIFAR10_SHA256', '
            'ImageSet', 'Data', 'resize', 'keyed_rng', 'hold_out', 'load_data', 'pixel_stats', 'normalize',
            'denormalize', 'show_images', 'show_classes', 'Pipeline', 'Batches']
 
-# %% ../nbs/00_data.ipynb #baa27cc1
+# %% ../nbs/00_data.ipynb #d630b9a1
 import hashlib, json, sys, warnings, zipfile, zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
 
-# %% ../nbs/00_data.ipynb #ef7fbd13
+# %% ../nbs/00_data.ipynb #2327dac6
 CIFAR10_CLASSES = 'airplane automobile bird cat deer dog frog horse ship truck'.split()
 CIFAR10_MEAN = (0.49139968, 0.48215841, 0.44653091)  # over all training pixels, on the scale 0..1
 CIFAR10_STD  = (0.24703223, 0.24348513, 0.26158784)
 CIFAR10_SHA256 = dict(train='47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a',  # of the pixels in order
                       test='f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04')
 
-# %% ../nbs/00_data.ipynb #0a0edd4e
+# %% ../nbs/00_data.ipynb #8258393a
 @dataclass(eq=False)
 class ImageSet:
     "Images of one size with their labels, class names and origins. Raises ValueError or TypeError where these do not fit."
@@ -54,7 +54,7 @@ class Data:
     test:ImageSet # images to report on
     valid:ImageSet=None # training images held out for choices; None where none were asked for
 
-# %% ../nbs/00_data.ipynb #19a006d8
+# %% ../nbs/00_data.ipynb #d5d04c2a
 @patch
 def subset(self:ImageSet, which # boolean mask (N,) or positions (M,) to keep, in that order
           )->ImageSet: # the chosen images with their labels, original indices and files
@@ -85,7 +85,7 @@ def resize(x:np.ndarray, # images (N,H,W,3) uint8
     for i, im in enumerate(x): cv2.resize(im, (size, size), out[i], interpolation=how)
     return out
 
-# %% ../nbs/00_data.ipynb #ef8fe9b9
+# %% ../nbs/00_data.ipynb #7cb2dd0d
 def _untile(sheet, cols):
     "The images of a sheet (rows*H, cols*W, 3) of square tiles, row by row."
     side = sheet.shape[1] // cols
@@ -104,7 +104,7 @@ def _read_sample():
         return ImageSet(x, note[split]['labels'], note['classes'], note[split]['idxs'], f'CIFAR-10 sample, {split}', split)
     return Data(read('train'), read('test'))
 
-# %% ../nbs/00_data.ipynb #0a1ac00d
+# %% ../nbs/00_data.ipynb #333554f6
 ORDER, DRAWS, FLIPS, HOLD_OUT, SHOW = range(5)  # purposes: their numbers never overlap
 
 def keyed_rng(seed:int,      # 0 or more
@@ -116,7 +116,7 @@ def keyed_rng(seed:int,      # 0 or more
     if min(seed, purpose, epoch, batch) < 0: raise ValueError(f'seed, epoch and batch must be 0 or more, not {seed}, {epoch} and {batch}')
     return np.random.Generator(np.random.Philox(key=np.array([seed, purpose], np.uint64), counter=np.array([0, 0, batch, epoch], np.uint64)))
 
-# %% ../nbs/00_data.ipynb #60c76f57
+# %% ../nbs/00_data.ipynb #8fc460f1
 def hold_out(ds:ImageSet, # training images
              n:int,       # how many of them to hold out, 1..len(ds)-1
              seed:int=0   # which ones
@@ -132,7 +132,7 @@ def hold_out(ds:ImageSet, # training images
     valid.name, valid.split = ds.name.replace('train', 'valid'), 'valid'
     return ds.subset(~held), valid
 
-# %% ../nbs/00_data.ipynb #9a13c1d0
+# %% ../nbs/00_data.ipynb #75b30f91
 def _checked(ds, skip_bad):
     "`ds`, if its labels are those of its classes; otherwise refused, or less the others where they may be skipped."
     bad = np.flatnonzero((ds.y < 0) | (ds.y >= len(ds.classes)))
@@ -146,7 +146,7 @@ def _read_npz(path, skip_bad):
     "`Data` from an .npz of x_train, y_train, x_test, y_test and perhaps classes; grey images become RGB."
     try:
         with np.load(path, allow_pickle=False) as f: a = {k: f[k] for k in f.files}
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as e:
+    except (ValueError, TypeError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as e:
         raise ValueError(f'{path} is not a readable .npz ({e}); make it again with numpy.savez') from e
     missing = {'x_train', 'y_train', 'x_test', 'y_test'} - set(a)
     if missing: raise ValueError(f'{path} lacks {", ".join(sorted(missing))}; it has {", ".join(sorted(a)) or "nothing"}')
@@ -159,7 +159,7 @@ def _read_npz(path, skip_bad):
         return _checked(ImageSet(x, a[f'y_{s}'].reshape(-1), [str(c) for c in classes], None, f'{name}, {s}', s), skip_bad)
     return Data(split('train'), split('test'))
 
-# %% ../nbs/00_data.ipynb #2e4683e3
+# %% ../nbs/00_data.ipynb #96ccefe3
 def load_data(source='sample',     # 'sample', 'cifar10', 'cifar100', the path of an .npz or of a folder, or 'hf:' and a name
               valid:int=0,         # training images to hold out for choices, each class giving its share
               seed:int=0,          # which ones
@@ -182,7 +182,7 @@ def load_data(source='sample',     # 'sample', 'cifar10', 'cifar100', the path o
     if valid: data.train, data.valid = hold_out(data.train, valid, seed)
     return data
 
-# %% ../nbs/00_data.ipynb #92fe4b73
+# %% ../nbs/00_data.ipynb #e94b0ac9
 def pixel_stats(chunks # iterable of images (B,H,W,3) uint8; one pass, one chunk in memory at a time
                )->tuple: # mean and std, each 3 floats on the scale 0..1
     "Mean and standard deviation of each channel, pooled over all pixels. Raises ValueError where there are none."
@@ -203,11 +203,12 @@ def stats(self:ImageSet)->tuple: # mean and std, each 3 floats on the scale 0..1
     "Channel statistics of these images; normalise with those of the training split, never with the test split's."
     return pixel_stats(self.x[i:i + 1024] for i in range(0, len(self), 1024))
 
-# %% ../nbs/00_data.ipynb #1724cb8e
+# %% ../nbs/00_data.ipynb #8a59809e
 @contextmanager
 def _one_thread():
     "Run torch's CPU work on this thread alone, and restore the number of threads."
-    n, _ = torch.get_num_threads(), torch.set_num_threads(1)
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
     try: yield
     finally: torch.set_num_threads(n)
 
@@ -234,7 +235,7 @@ def denormalize(x,                # normalised images (N,3,H,W) float
     mean, std = (torch.as_tensor(v, dtype=torch.float32, device=x.device).view(3, 1, 1) for v in (mean, std))
     return (x.float()*std + mean).clamp(0, 1)
 
-# %% ../nbs/00_data.ipynb #9932c582
+# %% ../nbs/00_data.ipynb #e89bcba7
 def _as_bytes(x):
     "Images as (N,H,W,3) uint8, from that or from (N,3,H,W) float in 0..1."
     x = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
@@ -263,10 +264,10 @@ def show_images(x,            # images (N,H,W,3) uint8, or (N,3,H,W) float in 0.
     ax.imshow(sheet, interpolation='none')
     for text, (r, c) in zip(() if labels is None else labels, corners): ax.text(c + w/2, r - 3, text, ha='center', va='bottom', fontsize=9)
     for i, text in enumerate(rows or []): ax.text(-8, i*(h + top) + top + h/2, text, ha='right', va='center', fontsize=10)
-    ax.set_axis_off()
-    return ax.set_title(title, fontsize=11).axes
+    ax.set_title(title, fontsize=11); ax.set_axis_off()
+    return ax
 
-# %% ../nbs/00_data.ipynb #aab79be7
+# %% ../nbs/00_data.ipynb #04bb7936
 def show_classes(ds:ImageSet, # images to choose from
                  n:int=10,    # images of each class; fewer where a class has fewer
                  seed:int=0,  # which ones
@@ -280,7 +281,7 @@ def show_classes(ds:ImageSet, # images to choose from
         row[:len(chosen)] = ds.x[chosen]
     return show_images(sheet.reshape(-1, *ds.x.shape[1:]), cols=n, scale=scale, rows=ds.classes, title=f'{ds.name}: {n} random images of each class', ax=ax)
 
-# %% ../nbs/00_data.ipynb #9ac29c97
+# %% ../nbs/00_data.ipynb #58b379e9
 @dataclass(frozen=True)
 class Pipeline:
     "A description of random augmentation, as plain data. Raises ValueError for values that make no sense."
@@ -296,18 +297,20 @@ class Pipeline:
     fill:tuple=CIFAR10_MEAN # colour of padding, corners and holes, on the scale 0..1
 
     def __post_init__(self):
-        for k in ('holes', 'hole_size', 'fill'): object.__setattr__(self, k, tuple(getattr(self, k)))
-        checks = dict(pad=self.pad >= 0, pad_mode=self.pad_mode in ('constant', 'reflect'), crop=self.crop is None or self.crop > 0,
-            flip=self.flip == 'alternate' or (not isinstance(self.flip, str) and 0 <= self.flip <= 1), rotate=0 <= self.rotate <= 180,
-            brightness=0 <= self.brightness <= 1, contrast=0 <= self.contrast <= 1, fill=len(self.fill) == 3 and all(0 <= v <= 1 for v in self.fill),
-            holes=len(self.holes) == 2 and 0 <= self.holes[0] <= self.holes[1], hole_size=len(self.hole_size) == 2 and 1 <= self.hole_size[0] <= self.hole_size[1])
-        for k, ok in checks.items():
+        for k in ('holes', 'hole_size', 'fill'):  # JSON makes lists of tuples
+            if isinstance(getattr(self, k), list): object.__setattr__(self, k, tuple(getattr(self, k)))
+        within = dict(pad=lambda v: v >= 0, pad_mode=lambda v: v in ('constant', 'reflect'), crop=lambda v: v is None or v > 0,
+            flip=lambda v: v == 'alternate' or 0 <= v <= 1, rotate=lambda v: 0 <= v <= 180, brightness=lambda v: 0 <= v <= 1, contrast=lambda v: 0 <= v <= 1,
+            holes=lambda v: len(v) == 2 and 0 <= v[0] <= v[1], hole_size=lambda v: len(v) == 2 and 1 <= v[0] <= v[1], fill=lambda v: len(v) == 3 and 0 <= min(v) <= max(v) <= 1)
+        for k, right in within.items():
+            try: ok = right(getattr(self, k))
+            except TypeError: ok = False
             if not ok: raise ValueError(f'Pipeline: {k}={getattr(self, k)!r} makes no sense; see the comment beside {k} for what it takes')
 
     @property
     def fill255(self): return tuple(round(255*v) for v in self.fill)
 
-# %% ../nbs/00_data.ipynb #b67bdd52
+# %% ../nbs/00_data.ipynb #bd63f713
 @patch
 def draw(self:Pipeline,
          n:int,    # images in the batch
@@ -332,7 +335,7 @@ def draw(self:Pipeline,
         p['holes'] = np.stack([y, x, hh*used, hw], -1)
     return p
 
-# %% ../nbs/00_data.ipynb #1222be79
+# %% ../nbs/00_data.ipynb #9c3b4206
 def _runs(x, width):
     "A view of contiguous `x` (N,H,W,3) uint8 in which item k is the `width` pixels from pixel k on."
     return np.ndarray((x.size//3 - width + 1,), f'V{3*width}', x, strides=(3,))
@@ -361,7 +364,7 @@ def _cut(x, holes, colour):
         row = np.arange(n.sum()) - (n.cumsum() - n).repeat(n)
         _runs(x, w)[first.repeat(n) + row*x.shape[2]] = np.void(bytes(colour)*w)
 
-# %% ../nbs/00_data.ipynb #2b4af4ac
+# %% ../nbs/00_data.ipynb #1c6ddf44
 def _light_tables(alpha, beta):
     "For every image what `alpha*v + beta` makes of v = 0..255, clamped, fractions dropped: (B,256) uint8."
     alpha, beta = (np.asarray(v, np.float32)[:, None] for v in (alpha, beta))
@@ -393,7 +396,7 @@ def apply(self:Pipeline,
     if 'holes' in p: _cut(out, p['holes'], self.fill255)
     return out
 
-# %% ../nbs/00_data.ipynb #fbb25493
+# %% ../nbs/00_data.ipynb #e0cffd02
 @patch
 def padded(self:ImageSet,
            pad:int=0,            # pixels on every side
@@ -411,7 +414,7 @@ def padded(self:ImageSet,
         self._pad, self.x = (key, edge), edge[:, pad:pad + h, pad:pad + w]
     return self._pad[1]
 
-# %% ../nbs/00_data.ipynb #a9dc79b3
+# %% ../nbs/00_data.ipynb #8b6e4779
 def _rotate_tensor(x, angle, colour):
     "Rotated copies of the uint8 tensor `x` (B,H,W,3); bilinear, corners filled with `colour`."
     from torch.nn import functional as F
@@ -434,7 +437,7 @@ def apply_tensor(self:Pipeline,
     down, across = torch.arange(h, device=x.device), torch.arange(w, device=x.device)
     row, col = down + on('dy')[:, None], torch.where(on('flip')[:, None], across.flip(0), across) + on('dx')[:, None]
     out = x[rows.to(x.device)[:, None, None], row[:, :, None], col[:, None, :]]
-    if 'angle' in p: out = _rotate_tensor(out, on('angle'), self.fill255)
+    if 'angle' in p: out = _rotate_tensor(out, p['angle'], self.fill255)
     if 'alpha' in p: out = torch.from_numpy(_light_tables(p['alpha'], p['beta'])).to(x.device).gather(1, out.reshape(len(out), -1).long()).view(out.shape)
     if 'holes' in p:
         y0, x0, hh, hw = on('holes')[..., None].unbind(2)
@@ -442,7 +445,7 @@ def apply_tensor(self:Pipeline,
         out = torch.where(inside.any(1)[..., None], torch.tensor(self.fill255, dtype=torch.uint8, device=x.device), out)
     return out
 
-# %% ../nbs/00_data.ipynb #4353a65a
+# %% ../nbs/00_data.ipynb #93feb242
 def _holders(a): return sys.getrefcount(a)
 
 class _Reused:
@@ -460,7 +463,7 @@ class _Reused:
         if len(ring) < self.keep: ring.append(a)
         return a
 
-# %% ../nbs/00_data.ipynb #200c0035
+# %% ../nbs/00_data.ipynb #645c4166
 class Batches:
     "Normalised batches of an `ImageSet`, each a pure function of (seed, epoch, number). Raises ValueError for augmented test images."
     def __init__(self,
@@ -484,7 +487,7 @@ class Batches:
         self.seed, self.sizes, self.device, self.epoch = seed, sizes, torch.device(device), 0
         self._kept, self._reused = {}, _Reused()
 
-# %% ../nbs/00_data.ipynb #8f115b9b
+# %% ../nbs/00_data.ipynb #223ea984
 @patch
 def __len__(self:Batches): return len(self.ds)//self.bs if self.drop_last else -(-len(self.ds)//self.bs)
 
@@ -516,7 +519,7 @@ def _images(self:Batches, epoch):
         return x if self.device.type == 'cpu' else torch.from_numpy(x).to(self.device)
     return self._keep('images', size, make)
 
-# %% ../nbs/00_data.ipynb #9bc2a6f8
+# %% ../nbs/00_data.ipynb #2936f395
 @patch
 def batch_idxs(self:Batches, epoch:int, i:int)->np.ndarray: # rows (B,) of the data set in batch `i`
     "Which images batch `i` of `epoch` holds. Raises IndexError where there is no such batch."
@@ -541,7 +544,7 @@ def batch(self:Batches, epoch:int, i:int)->tuple: # images (B,3,H,W) float32 cha
     out = torch.from_numpy(self._reused(x.shape, np.float32)) if isinstance(x, np.ndarray) else None
     return normalize(x, self.mean, self.std, out), y
 
-# %% ../nbs/00_data.ipynb #0b42c2f1
+# %% ../nbs/00_data.ipynb #d8252f53
 @patch
 def set_epoch(self:Batches, epoch:int): # 0 or more
     "Choose the epoch that iteration shows; returns itself."
