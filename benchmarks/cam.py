@@ -100,7 +100,7 @@ def main(rounds=7, batch=64, out='benchmarks/results/cam.json'):
     fast, bf16 = fast_copy(model, x), fast_copy(model, x, torch.bfloat16)
     data = [(torch.randn_like(x),) for _ in range(10)]
     data = [(x, forward(model, x).argmax(1)) for x, in data]
-    for _, y in data: y[::14] = (y[::14] + 1) % 10           # 5 of 64, 7.8 % wrong
+    for i, (_, y) in enumerate(data): y[:4 + i % 2] = (y[:4 + i % 2] + 1) % 10  # 4 or 5 of 64 wrong, 7.0 % in all
     three = dict(target=('pred', 'true', 'pred-true'), labels=(torch.arange(batch, device=device) % 10), scale='pair')
 
     picture, cam = torch.rand(batch, 32, 32, 3, device=device).mul(255).byte(), torch.rand(batch, 32, 32, device=device)
@@ -110,8 +110,8 @@ def main(rounds=7, batch=64, out='benchmarks/results/cam.json'):
                  f'torchcam {l}': lambda l=l: peer_torchcam(TorchGradCAM, model, x, l), f'grad-cam {l}': lambda l=l: peer_gradcam(GradCAM, model, x, l),
                  f'three {l}': lambda l=l: gradcam(model, x, l, **three), f'errors {l}': lambda l=l: explain_errors(model, data, l)}
     jobs |= {'fast layer4': lambda: gradcam(fast, x, 'layer4'), 'bf16 layer4': lambda: gradcam(bf16, x.bfloat16(), 'layer4'),
-             'overlay': lambda: overlay(picture, cam), 'all layer4': lambda: gradcam(model, x, 'layer4', target='all'), 'ours ablation': lambda: ablationcam(model, x[:1], 'layer4'),
-             'grad-cam ablation': lambda: peer_gradcam(AblationCAM, model, x[:1], 'layer4')}
+             'overlay': lambda: overlay(picture, cam), 'all layer4': lambda: gradcam(model, x, 'layer4', target='all'), 'ours ablation': lambda: ablationcam(model, x[:4], 'layer4'),
+             'grad-cam ablation': lambda: peer_gradcam(AblationCAM, model, x[:4], 'layer4')}
     times = alternate(jobs, rounds, cuda)
 
     def ratio(a, b):
@@ -131,11 +131,11 @@ def main(rounds=7, batch=64, out='benchmarks/results/cam.json'):
     row('correlation of bf16 maps with fp32, layer4', 0.999, 'at least', plain(correlation(gradcam(bf16, x.bfloat16(), 'layer4', 3).raw, gradcam(model, x, 'layer4', 3).raw)))
     row('predicted + true + difference over the floor, layer4', 1.03, 'at most', ratio('three layer4', 'floor layer4'))
     row('predicted + true + difference over the floor, layer3', 1.22, 'at most', ratio('three layer3', 'floor layer3'))
-    for l in ('layer3', 'layer4'): row(f'evaluate and explain 7.8 % errors over evaluation, {l}', 1.03, 'at most', ratio(f'errors {l}', 'evaluate'))
+    for l in ('layer3', 'layer4'): row(f'evaluate and explain 7.0 % errors over evaluation, {l}', 1.03, 'at most', ratio(f'errors {l}', 'evaluate'))
     row('memory kept for backward, layer3, MiB', 25, 'at most', plain(kept_for_backward(lambda: gradcam(model, x, 'layer3'), model)))
     row('memory kept for backward, layer4, MiB', 0.5, 'at most', plain(kept_for_backward(lambda: gradcam(model, x, 'layer4'), model)))
     row('all ten class maps, layer4, over one forward', 1.05, 'at most', ratio('all layer4', 'forward'))
-    row("grad-cam's Ablation-CAM over ours, layer4, one image", 100, 'at least', ratio('grad-cam ablation', 'ours ablation'))
+    row("grad-cam's Ablation-CAM over ours, layer4, four images", 100, 'at least', ratio('grad-cam ablation', 'ours ablation'))
     row('64 overlays of 32x32, ms', 2, 'at most', milliseconds('overlay'))
     row('import of eva_cam.gradcam on top of torch, s', 0.3, 'at most', dict(value=statistics.median(imports), low=imports[0], high=imports[-1], n=len(imports)))
 
