@@ -8,7 +8,7 @@ __all__ = ['SHEET', 'LOSSLESS', 'IMAGE_BYTES', 'FINE', 'COLORS', 'TWO_SIDED', 'U
            'training_curves', 'page_data', 'check_writable', 'write_report', 'load_model', 'report_on',
            'eva_cam_report']
 
-# %% ../nbs/05d_html.ipynb #30181d3d
+# %% ../nbs/05d_html.ipynb #926de4ff
 import base64, io, math, os, platform, sys, time
 from datetime import datetime, timezone
 from importlib.resources import files
@@ -24,7 +24,7 @@ from .report import Interpretation, interpret, map_flags
 from .figures import curves
 from .next import ambiguous, border_area, border_share, label_suspects, map_groups, medoids
 
-# %% ../nbs/05d_html.ipynb #e84afb6a
+# %% ../nbs/05d_html.ipynb #5c6ca82f
 SHEET = 4096 # pixels of a side at most: browsers refuse far larger images
 LOSSLESS = 64 # pixels: images up to this side are kept as they are
 IMAGE_BYTES = 16_500 # of a photograph with its maps, so that 200 of them, in base64, stay under 5 MB
@@ -55,7 +55,7 @@ def image_sheets(
         out.append('data:image/webp;base64,' + base64.b64encode(_webp(sheet, room * len(part), max(H, W) <= LOSSLESS)).decode())
     return dict(sheets=out, cols=cols, per=per)
 
-# %% ../nbs/05d_html.ipynb #2c12fde1
+# %% ../nbs/05d_html.ipynb #7667330f
 FINE = 256 # cells of a grid up to which a number takes 16 bits; finer grids take 8
 
 def pack_maps(
@@ -70,7 +70,7 @@ def pack_maps(
     unit = np.where(raw > 0, raw / above, raw / below)
     return dict(maps=base64.b64encode(np.rint(unit * full).astype(f'<i{bits//8}').tobytes()).decode(), scale=scale.tolist(), bits=bits)
 
-# %% ../nbs/05d_html.ipynb #2f9235be
+# %% ../nbs/05d_html.ipynb #3f60dee3
 COLORS, TWO_SIDED = ('inferno', 'viridis', 'turbo', 'jet'), 'RdBu_r' # two perceptual tables, two that older papers used; the one for differences
 URL = 'https://github.com/eva-cam/eva_cam'
 
@@ -92,7 +92,7 @@ def records(
             top=[[int(c), float(p[k, c]), float(z[k, c])] for c in shown], file='/'.join(Path(interp.ds.files[r]).parts[-2:]) if interp.ds.files else ''))
     return out
 
-# %% ../nbs/05d_html.ipynb #fa0706b7
+# %% ../nbs/05d_html.ipynb #19a615c6
 def wilson(
     k:int, # successes
     n:int, # trials, 1 or more
@@ -103,10 +103,10 @@ def wilson(
     mid, half = (p + z * z / (2 * n)) / d, z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / d
     return max(mid - half, 0.), min(mid + half, 1.)
 
-# %% ../nbs/05d_html.ipynb #8b157575
+# %% ../nbs/05d_html.ipynb #66e3529e
 SURE, BORDER_MOST, APART = .9, 2/3, .5 # confidence; share of a map on the border; cosine of two maps: beyond these it is pointed out
 
-def _count(n, one, many=None): return f'{n:,} {one if n == 1 else many or one + "s"}'
+def _count(n, one): return f'{n:,} {one}s' if n > 1 else f'{n} {one}' if n else f'no {one}'
 
 def _said(interp):
     "Sentences about the predictions: text and what to show."
@@ -129,7 +129,7 @@ def _said(interp):
     gap = 100 * (interp.conf.mean() - interp.accuracy)
     yield f'It is {100*interp.conf.mean():.1f} % sure on average and right in {100*interp.accuracy:.1f} %: {"over" if gap > 0 else "under"}confident by {abs(gap):.1f} points.', None
 
-# %% ../nbs/05d_html.ipynb #e1879987
+# %% ../nbs/05d_html.ipynb #a9d376b3
 def _looked(interp):
     "Sentences about the maps of the misclassified: text and the rows meant."
     rows, raw = interp.rows, interp.maps
@@ -138,7 +138,7 @@ def _looked(interp):
     far = rows[np.nan_to_num(border) > BORDER_MOST]
     if np.isfinite(border).any():
         yield (f'The maps put {100*np.nanmean(border):.0f} % of their weight on the border of the image, where an even map would put {100*border_area():.0f} %. '
-               f'In {_count(len(far), "mistake")} more than two thirds lie there: look for a background that gives the answer away.'), far
+               f'In {_count(len(far), "mistake")} more than two thirds lie there{": look for a background that gives the answer away" if len(far) else ""}.'), far
     flat = np.maximum(np.nan_to_num(raw), 0).reshape(len(raw), 2, -1)
     size = np.linalg.norm(flat, axis=2).prod(1)
     cosine = np.divide((flat[:, 0] * flat[:, 1]).sum(1), size, out=np.ones(len(raw)), where=size > 0)
@@ -147,7 +147,7 @@ def _looked(interp):
     empty = rows[[bool(f[0]) for f in map_flags(raw)]]
     if len(empty): yield f'In {_count(len(empty), "mistake")} the map is flat or negative everywhere: it explains nothing, and is marked so.', empty
 
-# %% ../nbs/05d_html.ipynb #d673d754
+# %% ../nbs/05d_html.ipynb #529f798c
 def summary(
     interp:Interpretation, # what was found
 )->list: # pairs of a sentence and the rows it speaks of, a filter as a dict, or None
@@ -157,7 +157,7 @@ def summary(
     if len(suspects): out.append((f'{_count(len(suspects), "label")} may be wrong: the model confidently says otherwise.', suspects))
     return out
 
-# %% ../nbs/05d_html.ipynb #0081dc27
+# %% ../nbs/05d_html.ipynb #d13b5426
 def _ticks(lo, hi):
     "Three to six round numbers from `lo` to at least `hi`."
     raw = (hi - lo) / 4
@@ -180,7 +180,7 @@ def training_curves(
             xticks=[dict(at=X(e), text=f'{e:g}') for e in sorted({1, (1 + last) // 2, last})], words=f'{title} by epoch: ' + ', '.join(f'{l["name"]} ends at {l["last"]}' for l in lines)))
     return out
 
-# %% ../nbs/05d_html.ipynb #04556f06
+# %% ../nbs/05d_html.ipynb #a166c854
 MOST_CLASSES = 30
 
 def _confusion(interp):
@@ -205,27 +205,34 @@ def _calibration(interp):
     full = max(bins['count'].max(), 1)
     return dict(words=words, bins=[{**b, 'radius': 2 + 6 * math.sqrt(b['count'] / full)} for b in bins.to_dict('records')])
 
+# %% ../nbs/05d_html.ipynb #99b2d3d5
+def _plain(v):
+    "A value of the meta as a reader would write it."
+    if isinstance(v, dict): return ', '.join(f'{k} {_plain(w)}' for k, w in v.items())
+    if isinstance(v, (list, tuple)): return ', '.join(map(_plain, v))
+    return f'{v:.6g}' if isinstance(v, float) else str(v)
+
 def _made(interp):
     meta, ds = interp.meta, interp.ds
     rows = [('Data', ds.name), ('Images', f'{len(ds):,} of {ds.x.shape[2]}x{ds.x.shape[1]} pixels, {len(ds.classes)} classes'), ('Digest of the data', ds.digest()),
-            ('Explained', f'{meta["method"]} at {meta["layer"]}, a grid of {interp.maps.shape[2]}x{interp.maps.shape[3]}'), ('Mean, std', f'{meta["mean"]}, {meta["std"]}')]
-    rows += [(k.replace('_', ' ').capitalize(), meta[k]) for k in sorted(meta) if k not in {'method', 'layer', 'mean', 'std', 'classes', 'history', 'cam_layer'} and meta[k] not in (None, '', {})]
+            ('Explained', f'{meta["method"]} at {meta["layer"]}, a grid of {interp.maps.shape[2]}x{interp.maps.shape[3]}'), ('Mean, std', f'{_plain(meta["mean"])}; {_plain(meta["std"])}')]
+    rows += [(k.replace('_', ' ').capitalize(), _plain(meta[k])) for k in sorted(meta) if k not in {'method', 'layer', 'mean', 'std', 'classes', 'history', 'cam_layer'} and meta[k] not in (None, '', {})]
     versions = dict(eva_cam=eva_cam.__version__, torch=torch.__version__, numpy=np.__version__, python=platform.python_version())
     return rows + [('This report', ', '.join(f'{k} {v}' for k, v in versions.items())), ('Written', f'{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC')]
 
-# %% ../nbs/05d_html.ipynb #f6ba60f9
+# %% ../nbs/05d_html.ipynb #7bcfebca
 MOST_IMAGES = 1000 # mistakes on a page
 
 def _chosen(interp):
     "Rows on the page: the mistakes, those of the largest loss where there are too many; then the suspects and near ties that are not among them."
     main = interp.rows if len(interp.rows) <= MOST_IMAGES else np.sort(interp.rows[np.argsort(-interp.loss[interp.rows], kind='stable')[:MOST_IMAGES]])
-    known = interp.rows if interp.model is None else np.arange(len(interp))
-    suspects = [r for r in label_suspects(interp.probs, interp.y) if r in set(known.tolist())][:12]
-    ties = [r for r in ambiguous(interp.probs)[0] if r in set(known.tolist())] if len(interp.ds.classes) > 1 else []
+    suspects = label_suspects(interp.probs, interp.y)[:12]
+    ties = ambiguous(interp.probs)[0] if len(interp.ds.classes) > 1 else []
+    if interp.model is None: ties = [r for r in ties if r in set(interp.rows.tolist())] # of others there is no map
     extra = [r for r in dict.fromkeys([*suspects, *ties]) if r not in set(main.tolist())]
     return main, np.array([*main, *extra], np.int64), suspects, ties
 
-# %% ../nbs/05d_html.ipynb #be5b8fd5
+# %% ../nbs/05d_html.ipynb #f481207a
 def _groups(interp, rows, raw, group):
     "For the page: a representative of each group of mistakes, and what they share."
     out, names = [], interp.ds.classes
@@ -254,7 +261,7 @@ def page_data(
         **image_sheets(interp.ds.x[rows], IMAGE_BYTES - raw[0].size * maps['bits'] // 8), **maps)
     return page, dict(suspects=[at[r] for r in suspects], ambiguous=[at[r] for r in ties], groups=_groups(interp, rows, raw, group)), at
 
-# %% ../nbs/05d_html.ipynb #02955cce
+# %% ../nbs/05d_html.ipynb #a6450c44
 def _tiles(interp):
     "The four figures at the top."
     n, wrong = len(interp), int(interp.wrong.sum())
@@ -275,7 +282,7 @@ def _notes(interp, page):
         ambiguous_note='The two likeliest classes are nearly tied; right or wrong, these were close to luck.',
         groups_note='Clusters of maps of the predicted class, by spectral clustering. Each is shown by its most typical image.')
 
-# %% ../nbs/05d_html.ipynb #184e78f3
+# %% ../nbs/05d_html.ipynb #13930185
 def _write_aside(path, text):
     aside = path.with_name(path.name + '.aside')
     try:
@@ -293,7 +300,7 @@ def check_writable(
     if not os.access(path.parent, os.W_OK): raise ValueError(f'{path.parent} cannot be written to: choose another folder')
     return path
 
-# %% ../nbs/05d_html.ipynb #4b2c6f5f
+# %% ../nbs/05d_html.ipynb #9f235176
 def write_report(
     interp:Interpretation, # what was found
     path:str, # HTML file to write; an earlier one is replaced
@@ -318,7 +325,7 @@ def write_report(
     _write_aside(path, html)
     return path
 
-# %% ../nbs/05d_html.ipynb #a4c797bb
+# %% ../nbs/05d_html.ipynb #c434cac8
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225) # mean and std that torchvision's weights were trained with
 
 def _state(path):
@@ -334,7 +341,7 @@ def _state(path):
     if not isinstance(state, dict): raise ValueError(f'{path.name} holds a {type(state).__name__}: give a file with a state_dict')
     return state
 
-# %% ../nbs/05d_html.ipynb #efe4553d
+# %% ../nbs/05d_html.ipynb #d0bed8ee
 def load_model(
     weights:str='', # weights file; the shipped network where empty
     arch:str='', # network of a plain weights file: torchvision/NAME or timm/NAME
@@ -352,7 +359,7 @@ def load_model(
 
 def _first_line(e): return ' '.join(str(e).split())[:200]
 
-# %% ../nbs/05d_html.ipynb #964de093
+# %% ../nbs/05d_html.ipynb #43d7779c
 def report_on(
     data:str='sample', # as for `load_data`
     weights:str='', # as for `load_model`
@@ -366,10 +373,10 @@ def report_on(
     check_writable(out)
     ds = load_data(data, size=size or None).test
     model, meta = load_model(weights, arch, len(ds.classes), max(ds.x.shape[1:3]))
-    interp = interpret(model, ds, meta['mean'], meta['std'], layer or meta.get('cam_layer'), method, bs=500 if max(ds.x.shape[1:3]) <= LOSSLESS else 32, meta=meta)
+    interp = interpret(model, ds, meta['mean'], meta['std'], layer or meta.get('cam_layer'), method, meta=meta)
     return interp, write_report(interp, out)
 
-# %% ../nbs/05d_html.ipynb #f5c101f0
+# %% ../nbs/05d_html.ipynb #9891ed49
 @call_parse
 def eva_cam_report(
     data:str='sample', # sample, cifar10, cifar100, an .npz, or a folder of images by class

@@ -6,7 +6,7 @@
 __all__ = ['LEAST_CERTAIN', 'ORDERS', 'TILE', 'ACROSS', 'WHICH', 'Interpretation', 'interpret', 'Picture', 'mosaic',
            'scaled_maps', 'map_flags', 'map_key', 'load_interpretation']
 
-# %% ../nbs/05_report.ipynb #a746191d
+# %% ../nbs/05_report.ipynb #06d859fe
 import base64, io, json, math, os, shutil
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from torch import nn
 from .data import ImageSet, Batches, normalize
 from .gradcam import FLAGS, _finish, explain_errors, gradcam, overlay, pick_layer, undisturbed
 
-# %% ../nbs/05_report.ipynb #0d1c8495
+# %% ../nbs/05_report.ipynb #d60e6c0c
 class Interpretation:
     "What a classifier said about every image of a set, and where it looked on those it got wrong. Raises ValueError where the arrays do not fit together."
     def __init__(self,
@@ -49,24 +49,25 @@ class Interpretation:
     @property
     def accuracy(self): return 1 - self.wrong.mean()
 
-# %% ../nbs/05_report.ipynb #514ccc43
+# %% ../nbs/05_report.ipynb #1f25c139
 class _Features:
-    "Batches that keep what enters the last linear layer of `model` when it first runs after each of them."
+    "Context around batches that keeps what enters the last linear layer of `model` when it first runs after each of them."
     def __init__(self, model, batches):
         self.batches, self.kept, self.due = batches, [], 0
         self.head = next((m for m in reversed(list(model.modules())) if isinstance(m, nn.Linear)), None)
     def _keep(self, head, args):
         if self.due == len(args[0]): self.kept.append(args[0].detach().flatten(1).float().cpu()); self.due = 0
+    def __enter__(self):
+        self.hook = self.head and self.head.register_forward_pre_hook(self._keep)
+        return self
+    def __exit__(self, *exc):
+        if self.hook: self.hook.remove()
     def __iter__(self):
-        hook = self.head and self.head.register_forward_pre_hook(self._keep)
-        try:
-            for xb, yb in self.batches:
-                self.due = len(xb)
-                yield xb, yb
-        finally:
-            if hook: hook.remove()
+        for xb, yb in self.batches:
+            self.due = len(xb)
+            yield xb, yb
 
-# %% ../nbs/05_report.ipynb #9c5e2a21
+# %% ../nbs/05_report.ipynb #cc8f757c
 LEAST_CERTAIN = 20 # images explained where there is no mistake
 
 def _device(model): return next((p.device for p in model.parameters()), torch.device('cpu'))
@@ -78,16 +79,16 @@ def interpret(
     std:tuple, # three floats, 0..1
     layer:str=None, # name of the layer to explain; picked and said where None
     method:str='gradcam', # any method of `eva_cam.gradcam.gradcam`
-    bs:int=500, # images a batch
+    bs:int=None, # images a batch; None takes 500 at 32x32 and fewer where they are larger
     meta:dict=None, # how the model was made, kept for the report
 )->Interpretation: # with maps of the predicted and the true class for each misclassified image
     "Evaluate and explain in one pass. Raises ValueError for an empty set, or for a model whose logits do not match the classes."
     if not len(ds): raise ValueError(f'{ds.name or "the data set"} is empty: there is nothing to report')
     with undisturbed(model), torch.no_grad(): C = model(normalize(ds.x[:1], mean, std).to(_device(model))).shape[-1]
     if C != len(ds.classes): raise ValueError(f'the model has {C} outputs but the data have {len(ds.classes)} classes: take a model made for these classes')
-    watched = _Features(model, Batches(ds, bs, mean=mean, std=std))
+    bs = bs or max(16, 500 * 32 * 32 // (ds.x.shape[1] * ds.x.shape[2]))
     layer = layer or pick_layer(model, normalize(ds.x[:1], mean, std).to(_device(model)))
-    seen = explain_errors(model, watched, layer, method=method)
+    with _Features(model, Batches(ds, bs, mean=mean, std=std)) as watched: seen = explain_errors(model, watched, layer, method=method)
     rows = seen.wrong.cpu().numpy()
     if len(rows): maps = seen.cams.raw
     else:
@@ -97,7 +98,7 @@ def interpret(
     meta = {**(meta or {}), 'layer': layer, 'method': method, 'mean': tuple(mean), 'std': tuple(std)}
     return Interpretation(ds, seen.logits.float().cpu().numpy(), rows, maps.float().cpu().numpy(), feats, model, meta)
 
-# %% ../nbs/05_report.ipynb #6d8f5d61
+# %% ../nbs/05_report.ipynb #72dada06
 ORDERS = 'dataset', 'loss', 'sure', 'unsure', 'random'
 
 @patch
@@ -128,7 +129,7 @@ def pick(self:Interpretation,
     elif by != 'dataset': rows = rows[np.argsort({'loss': -self.loss, 'sure': -self.conf, 'unsure': self.conf}[by][rows], kind='stable')]
     return rows[:n]
 
-# %% ../nbs/05_report.ipynb #b5222227
+# %% ../nbs/05_report.ipynb #a1cc6a77
 @patch
 def table(self:Interpretation,
     rows:np.ndarray=None, # (K,) rows; the misclassified in data-set order where None
@@ -140,7 +141,7 @@ def table(self:Interpretation,
     return pd.DataFrame(dict(row=rows, index=self.ds.idxs[rows], true=names[self.y[rows]], predicted=names[self.pred[rows]],
         p_predicted=self.conf[rows], p_true=self.probs[rows, self.y[rows]], loss=self.loss[rows], margin=self.margin[rows]))
 
-# %% ../nbs/05_report.ipynb #1cdcb558
+# %% ../nbs/05_report.ipynb #652cfb9a
 @patch
 def confusion(self:Interpretation,
     share:bool=False, # shares of the row, 0..1, instead of counts
@@ -164,7 +165,7 @@ def most_confused(self:Interpretation,
     names, per = np.array(self.ds.classes, object), np.maximum(self.confusion().sum(1), 1)
     return pd.DataFrame(dict(true=names[t], predicted=names[p], count=m[t, p], share=m[t, p] / per[t]))
 
-# %% ../nbs/05_report.ipynb #9d47158a
+# %% ../nbs/05_report.ipynb #88619f15
 @patch
 def per_class(self:Interpretation):# DataFrame: class, images, predicted, precision, recall, f1; NaN where undefined
     "Precision, recall and F1 of each class."
@@ -175,7 +176,7 @@ def per_class(self:Interpretation):# DataFrame: class, images, predicted, precis
     return pd.DataFrame({'class': self.ds.classes, 'images': n, 'predicted': said, 'precision': over(right, said),
                          'recall': over(right, n), 'f1': over(2 * right, n + said)})
 
-# %% ../nbs/05_report.ipynb #97675507
+# %% ../nbs/05_report.ipynb #5a9f4016
 @patch
 def plot_confusion(self:Interpretation,
     ax=None, # matplotlib Axes; a new one where None
@@ -196,7 +197,7 @@ def plot_confusion(self:Interpretation,
     ax.set(xlabel='predicted class', ylabel='true class', title=title)
     return ax
 
-# %% ../nbs/05_report.ipynb #d6433ed6
+# %% ../nbs/05_report.ipynb #7c95c396
 @patch
 def calibration(self:Interpretation,
     bins:int=15, # bins of equal width over 0..1
@@ -217,7 +218,7 @@ def ece(self:Interpretation,
     c = self.calibration(bins)
     return float((c['count'] / len(self) * (c.accuracy - c.confidence).abs()).sum())
 
-# %% ../nbs/05_report.ipynb #7d10ca05
+# %% ../nbs/05_report.ipynb #0358f4d3
 @patch
 def plot_calibration(self:Interpretation,
     bins:int=15, # bins of equal width over 0..1
@@ -236,7 +237,7 @@ def plot_calibration(self:Interpretation,
     ax.legend(loc='best', fontsize=8)
     return ax
 
-# %% ../nbs/05_report.ipynb #ce6f4c2c
+# %% ../nbs/05_report.ipynb #0bbc9371
 @patch
 def explain(self:Interpretation,
     rows:np.ndarray, # (K,) rows of the data set
@@ -260,7 +261,7 @@ def raw_maps(self:Interpretation,
     where = {r: i for i, r in enumerate(new)}
     return np.stack([self.maps[at[r]] if r in at else got[where[r]] for r in rows.tolist()]) if len(rows) else self.maps[:0]
 
-# %% ../nbs/05_report.ipynb #25a6d4d5
+# %% ../nbs/05_report.ipynb #219b34f9
 class Picture:
     "An RGB picture with its description, shown in notebooks as one JPEG."
     def __init__(self,
@@ -290,7 +291,7 @@ class Picture:
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {'image/jpeg': base64.b64encode(self.encode(quality=70)).decode(), 'text/plain': self.alt}
 
-# %% ../nbs/05_report.ipynb #4da3e101
+# %% ../nbs/05_report.ipynb #db91dac2
 TILE, ACROSS = 112, 84 # pixels: the narrowest tile under which a caption can be read; the narrowest image in a tile of several
 
 def _font(size):
@@ -314,7 +315,7 @@ def _key(pen, x, y, key, font):
     for i, c in enumerate(matplotlib.colormaps[cmap](np.linspace(0, 1, 120), bytes=True)): pen.line((x + i, y + 2, x + i, y + 12), fill=tuple(c[:3].tolist()))
     pen.text((x + 126, y), high, fill=(40, 40, 40), font=font)
 
-# %% ../nbs/05_report.ipynb #7e8d6546
+# %% ../nbs/05_report.ipynb #4816c10e
 def mosaic(
     tiles:np.ndarray, # (K,H,W,3) uint8; W is several images wide where `across` is
     captions:list=(), # for each tile a list of lines of text; none at all for a bare grid
@@ -341,7 +342,7 @@ def mosaic(
     if key: _key(pen, gap, high - 2, key, font)
     return Picture(np.asarray(sheet), alt)
 
-# %% ../nbs/05_report.ipynb #f06bd939
+# %% ../nbs/05_report.ipynb #cff6a641
 WHICH = 'predicted', 'true', 'difference'
 
 def scaled_maps(
@@ -363,7 +364,7 @@ def map_flags(
     "What is wrong with each map; an empty string for a sound one."
     return [[FLAGS[f] for f in pair] for pair in _finish(torch.as_tensor(raw), (1, 1), 'none', None)[1].tolist()]
 
-# %% ../nbs/05_report.ipynb #43739bab
+# %% ../nbs/05_report.ipynb #5d2073b6
 def map_key(
     which:str, # predicted, true or difference; None for no map
     cmap:str='inferno', # colour table of a map that is no difference
@@ -382,7 +383,7 @@ def overlays(self:Interpretation,
     two_sided = which == 'difference'
     return overlay(self.ds.x[rows], scaled_maps(self.raw_maps(rows), self.ds.x.shape[1:3], which), alpha, None if two_sided else cmap, two_sided)
 
-# %% ../nbs/05_report.ipynb #a1777bbf
+# %% ../nbs/05_report.ipynb #55aad98d
 @patch
 def gallery(self:Interpretation,
     rows:np.ndarray=None, # (K,) rows; the misclassified in data-set order where None
@@ -404,7 +405,7 @@ def gallery(self:Interpretation,
     kind = f'with {"the difference of their maps" if which == "difference" else f"the map of the {which} class"} at {self.meta["layer"]}' if which else 'plain'
     return mosaic(tiles, words, cols, f'{len(rows)} images, {kind}; below each the class predicted, its probability, the actual class and the number of the image', across, map_key(which, cmap))
 
-# %% ../nbs/05_report.ipynb #fd12b063
+# %% ../nbs/05_report.ipynb #5f2d55ea
 @patch
 def save(self:Interpretation,
     path:str, # folder to make; an earlier interpretation there is replaced
@@ -425,7 +426,7 @@ def save(self:Interpretation,
     shutil.rmtree(old, ignore_errors=True)
     return path
 
-# %% ../nbs/05_report.ipynb #ea1ce175
+# %% ../nbs/05_report.ipynb #dfb92625
 def load_interpretation(
     path:str, # folder written by `Interpretation.save`
     model:nn.Module=None, # the model, where further maps are wanted
@@ -442,7 +443,7 @@ def load_interpretation(
     if ds.digest() != says['digest']: raise ValueError(f'{path.name} has been altered since it was saved: its images have another digest')
     return Interpretation(ds, r['logits'], r['rows'], r['maps'], r.get('feats'), model, says['meta'])
 
-# %% ../nbs/05_report.ipynb #81781158
+# %% ../nbs/05_report.ipynb #405dab05
 @patch
 def similar(self:Interpretation,
     row:int, # row of the data set
