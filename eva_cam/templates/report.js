@@ -3,7 +3,7 @@ const $ = (s, at = document) => at.querySelector(s), $$ = (s, at = document) => 
 const el = (tag, props = {}, ...kids) => { const e = Object.assign(document.createElement(tag), props); e.append(...kids); return e; };
 const P = JSON.parse($("#page").textContent);
 const bytes = s => Uint8Array.from(atob(s), c => c.charCodeAt(0));
-const [H, W] = P.size, [gh, gw] = P.grid, CELLS = gh * gw, PAGE = 60;
+const [H, W] = P.size, [gh, gw] = P.grid, CELLS = gh * gw, PAGE = 96;
 const MAPS = P.bits === 16 ? new Int16Array(bytes(P.maps).buffer) : new Int8Array(bytes(P.maps).buffer), FULL = P.bits === 16 ? 32767 : 127;
 const LUT = Object.fromEntries(Object.entries(P.luts).map(([k, v]) => [k, bytes(v)]));
 const pct = p => (p > 0.9995 && p < 1 ? ">\u00a099.9" : p < 0.0005 && p > 0 ? "<\u00a00.1" : (100 * p).toFixed(1)) + "\u00a0%";

@@ -99,15 +99,15 @@ def test_every_cell_of_the_matrix_filters(page, interp):
 def test_lists_and_orders(page, interp):
     for value, by in (('loss', 'loss'), ('sure', 'sure'), ('unsure', 'unsure'), ('row', 'dataset')):
         page.select_option('#order', value)
-        assert shown_rows(page) == interp.pick(by=by, n=60).tolist()
+        assert shown_rows(page) == interp.pick(by=by, n=96).tolist()
     y = int(interp.y[interp.rows[0]])
     page.select_option('#true', str(y))
-    assert shown_rows(page) == interp.pick(true=y, n=60).tolist()
+    assert shown_rows(page) == interp.pick(true=y, n=96).tolist()
     p = int(interp.pred[interp.pick(true=y)[0]])
     page.select_option('#pred', str(p))
-    assert shown_rows(page) == interp.pick(true=y, pred=p, n=60).tolist()
+    assert shown_rows(page) == interp.pick(true=y, pred=p, n=96).tolist()
     page.reload(); page.wait_for_selector('body[data-ready]')
-    assert shown_rows(page) == interp.pick(true=y, pred=p, n=60).tolist(), 'the address keeps the choice'
+    assert shown_rows(page) == interp.pick(true=y, pred=p, n=96).tolist(), 'the address keeps the choice'
     page.click('#reset')
     while page.is_visible('#more'): page.click('#more')
     assert shown_rows(page) == interp.pick().tolist()
