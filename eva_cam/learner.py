@@ -57,7 +57,7 @@ class Learner:
         loss:str='mean', # over the images of a batch, or their 'sum'
         label_smoothing:float=0., # share of the target spread over all classes
         compute:Compute=None, # where and how; chosen by `choose_compute` if not given
-        compile:bool=False, # torch.compile the model; pays on a GPU only
+        compile:str=None, # backend of torch.compile, such as 'inductor'; pays on a GPU only
         micro:int=None, # images that go through at once; the whole batch if not given
         eval_every:int=1, # epochs between evaluations; the last one always has one
         cbs:tuple=(), # callbacks
@@ -92,7 +92,7 @@ def _place(self:Learner):
 
 @patch
 def _wrap(self:Learner):
-    self.net = torch.compile(self.model) if self.compile else self.model
+    self.net = torch.compile(self.model, backend=self.compile) if self.compile else self.model
     if self.world > 1: self.net = DistributedDataParallel(self.net, [self.compute.device] if self.compute.kind == 'cuda' else None)
 
 @patch(as_prop=True)
@@ -141,7 +141,7 @@ def _loss(self:Learner, logits, y):
         self._step_loss = self._step_loss + loss.detach() * self.world / self._n
     return loss * self.world / (self._n if self.loss == 'mean' else 1)
 
-# %% ../nbs/01f_learner.ipynb #c021
+# %% ../nbs/01f_learner.ipynb #c028
 @patch
 def set_rates(self:Learner,
 )->None:
@@ -159,7 +159,7 @@ def set_rates(self:Learner,
     if frozen and self.world > 1: self._wrap()  # DDP must not wait for slopes that no longer come
     self.lrs.append(self.opt.param_groups[-1]['lr'])
 
-# %% ../nbs/01f_learner.ipynb #c023
+# %% ../nbs/01f_learner.ipynb #c030
 @patch
 def _total(self:Learner, sums):
     if self.world > 1: dist.all_reduce(sums)
@@ -193,7 +193,7 @@ def _end_epoch(self:Learner):
     self._sums.zero_(); self._clock = time.perf_counter()
     self.call('after_epoch')
 
-# %% ../nbs/01f_learner.ipynb #c025
+# %% ../nbs/01f_learner.ipynb #c032
 CHECK_EVERY = 20  # steps between looks at the losses
 
 class Diverged(ValueError):
@@ -219,7 +219,7 @@ def _tick(self:Learner):
     now = time.perf_counter()
     self.seconds, self._clock = self.seconds + now - self._clock, now
 
-# %% ../nbs/01f_learner.ipynb #c027
+# %% ../nbs/01f_learner.ipynb #c034
 @patch
 def _patient_step(self:Learner, xb, yb):
     while True:
@@ -233,7 +233,7 @@ def _patient_step(self:Learner, xb, yb):
         if self.compute.kind == 'cuda': torch.cuda.empty_cache()
         print(f'out of memory: going on with pieces of {self.micro} images, {len(yb)} to a step as before')
 
-# %% ../nbs/01f_learner.ipynb #c029
+# %% ../nbs/01f_learner.ipynb #c036
 @patch
 @contextmanager
 def _own_chance(self:Learner):
@@ -258,7 +258,7 @@ def _polite_interrupt(self:Learner):
     finally: signal.signal(signal.SIGINT, before)
     if self.stopped: print(f'stopped by hand at step {self.step} of {self.total}; fit() goes on from there')
 
-# %% ../nbs/01f_learner.ipynb #c031
+# %% ../nbs/01f_learner.ipynb #c038
 @patch
 def fit(self:Learner,
     steps:int=None, # to take; up to the end of the run if not given

@@ -97,6 +97,7 @@ def train_recipe(
     form:str='faithful', # or 'improved'
     device:str=None, # torch device; the best one there is if not given
     compute:Compute=None, # where and how; chosen by `choose_compute` if not given
+    compile:str=None, # backend of torch.compile, such as 'inductor' on a GPU
     eval_every:int=1, # epochs between evaluations
     progress:bool=True, # say how far it is
     cbs:tuple=(), # more callbacks, such as `LivePlot()`
@@ -106,7 +107,7 @@ def train_recipe(
     recipe = get_recipe(recipe).form(form).change(**changes)
     if resume and not out: raise ValueError('resume needs the folder of the run: say where with out')
     cbs = [*([SaveCheckpoints(out), HistoryFiles(out)] if out else []), *([Progress()] if progress else []), *cbs]
-    learn = learner_for(recipe, data, seed, device, compute, cbs=cbs, eval_every=eval_every)
+    learn = learner_for(recipe, data, seed, device, compute, cbs=cbs, eval_every=eval_every, compile=compile)
     if resume: learn.resume(out)
     elif out and any(Path(out).glob('ckpt_*.pt')): raise ValueError(f'{out} holds a run already: resume it, or choose another folder')
     learn.fit()

@@ -1,0 +1,98 @@
+"What a notebook cell cannot try: kill -9 in the middle of a run, Ctrl-C from outside, and two processes beside one."
+import json, os, signal, subprocess, sys, time
+import pytest, torch
+from eva_cam.checkpoints import newest_checkpoint, read_checkpoint
+
+RUN = '''
+import sys
+from eva_cam.compute import Compute
+from eva_cam.callbacks import SaveCheckpoints
+from eva_cam.train import learner_for, RECIPES
+small = RECIPES['best'].change(arch_kw=dict(width=4), bs=50, epochs=1.5, sched=dict(kind='one_cycle', peak=0.5))
+learn = learner_for(small, seed=1, compute=Compute(threads=1), cbs=[SaveCheckpoints(sys.argv[1], steps=1)], eval_every=9)
+if len(sys.argv) > 2: learn.resume(sys.argv[1])
+print('ready', flush=True)
+learn.fit()
+'''
+
+def start(folder, *args, code=RUN): return subprocess.Popen([sys.executable, '-c', code, str(folder), *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+def wait_for_step(folder, step, p):
+    "Wait until the run in `folder` has kept `step` or a later one."
+    for _ in range(6000):
+        done = [int(f.stem[5:]) for f in folder.glob('ckpt_*.pt')]
+        if done and max(done) >= step: return
+        if p.poll() is not None: raise AssertionError(p.communicate()[1])
+        time.sleep(0.02)
+    raise AssertionError(f'no step {step} after two minutes')
+
+def test_kill_leaves_a_whole_checkpoint_and_the_run_ends_on_the_same_bits(tmp_path):
+    through, killed = tmp_path / 'through', tmp_path / 'killed'
+    p = start(through); out, err = p.communicate(timeout=300); assert p.returncode == 0, err
+    args = ()
+    for step in (3, 11, 23, 42):
+        p = start(killed, *args)
+        try:
+            wait_for_step(killed, step, p)
+            time.sleep(0.013 * step % 0.1)  # at another moment of the step each time
+        finally: p.send_signal(signal.SIGKILL); p.communicate()
+        kept = sorted(killed.glob('ckpt_*.pt')); assert kept
+        for f in kept: read_checkpoint(f)  # every one of them is whole
+        args = ('resume',)
+    p = start(killed, 'resume'); out, err = p.communicate(timeout=300); assert p.returncode == 0, err
+    a, b = (newest_checkpoint(f)[1] for f in (through, killed))
+    assert a['step'] == b['step'] == 60 and a['losses'] == b['losses']
+    for part in ('model', 'cbs'):
+        x, y = (s[part] if part == 'model' else s[part]['EMA'] for s in (a, b))
+        for k in x: torch.testing.assert_close(y[k], x[k], rtol=0, atol=0)
+    assert not list(killed.glob('.*')), 'what a killed writer left aside is cleared away'
+
+def test_ctrl_c_ends_after_the_step_and_resume_goes_on(tmp_path):
+    cmd = [sys.executable, '-m', 'eva_cam.train', '--recipe', 'fast', '--bs', '50', '--epochs', '1', '--out', str(tmp_path / 'run')]
+    p = subprocess.Popen(cmd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while 'threads' not in (line := p.stdout.readline()) and 'thread' not in line: assert line, p.communicate()[1]
+    time.sleep(1.5); p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=120)
+    assert p.returncode == 130 and 'stopped by hand at step' in out and '--resume' in out, out + err
+    assert 0 < newest_checkpoint(tmp_path / 'run')[1]['step'] < 40
+    r = subprocess.run([*cmd, '--resume'], capture_output=True, text=True, timeout=300)
+    assert r.returncode == 0 and 'after 1 epochs' in r.stdout, r.stderr
+    assert {'weights.safetensors', 'result.json', 'history.csv'} <= {f.name for f in (tmp_path / 'run').iterdir()}
+
+TWO = '''
+import json, os, sys, torch, torch.distributed as dist
+from eva_cam.compute import Compute
+from eva_cam.train import learner_for, RECIPES
+r = RECIPES['eva6_layernorm'].change(arch_kw=dict(width=4, norm='layer', pool='max'), bs=60, epochs=0.2, valid=200)
+learn = learner_for(r, seed=2, compute=Compute(dtype='float64', threads=1))
+seen = []
+learn.model.register_forward_pre_hook(lambda m, a: seen.append(a[0].sum((1, 2, 3)).tolist()) if m.training else None)
+learn.fit()
+every = [seen]
+if learn.world > 1: every = [None] * learn.world; dist.all_gather_object(every, seen)
+if learn.rank == 0:
+    images = [sorted(round(v, 6) for part in step for v in part) for step in zip(*every)]
+    open(sys.argv[1], 'w').write(json.dumps(dict(world=learn.world, images=images, losses=learn.losses, history=learn.history, shares=[len(s[0]) for s in every])))
+if learn.world > 1: dist.destroy_process_group()
+'''
+
+def test_two_processes_see_the_same_images_and_lose_the_same(tmp_path):
+    script = tmp_path / 'two.py'; script.write_text(TWO)
+    env = dict(os.environ, OMP_NUM_THREADS='1')
+    for n in (1, 2):
+        cmd = [sys.executable, script] if n == 1 else [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', script]
+        r = subprocess.run([*map(str, cmd), str(tmp_path / f'{n}.json')], capture_output=True, text=True, timeout=300, env=env); assert r.returncode == 0, r.stderr[-2000:]
+    one, two = (json.loads((tmp_path / f'{n}.json').read_text()) for n in (1, 2))
+    assert (one['world'], two['world'], one['shares'], two['shares']) == (1, 2, [60], [30, 30])
+    assert one['images'] == two['images'] and len(one['losses']) == 6
+    torch.testing.assert_close(two['losses'], one['losses'], rtol=0, atol=1e-5)
+    for k in ('train_loss', 'train_accuracy', 'valid_loss', 'valid_accuracy', 'test_loss', 'test_accuracy'):
+        assert two['history'][-1][k] == pytest.approx(one['history'][-1][k], abs=1e-5), k
+
+def test_bad_input_is_one_line_and_status_two(tmp_path):
+    (tmp_path / 'file').write_text('')
+    broken = tmp_path / 'broken'; broken.mkdir(); (broken / 'ckpt_00000001.pt').write_bytes(b'no')
+    for args, says in ((['--recipe', 'eva8'], 'choose one of'), (['--data', str(tmp_path / 'none.npz')], 'no data'), (['--out', str(tmp_path / 'file' / 'x')], 'cannot write'),
+                       (['--out', str(broken), '--resume'], 'not a checkpoint'), (['--out', str(tmp_path / 'new'), '--resume'], 'nothing to resume'), (['--bs', '5000'], 'lower the batch size')):
+        r = subprocess.run([sys.executable, '-m', 'eva_cam.train', *(['--out', str(tmp_path / 'o')] if '--out' not in args else []), *args], capture_output=True, text=True, timeout=120)
+        assert (r.returncode, r.stderr.count('\n')) == (2, 1) and says in r.stderr, (args, r.stderr)
