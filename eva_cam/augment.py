@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['STEPS', 'show_augmentations', 'albumentations', 'LoaderBatches']
 
-# %% ../nbs/00b_augment.ipynb #cf9e4a07
+# %% ../nbs/00b_augment.ipynb #c003
 import copy, os, random
 from dataclasses import replace
 import numpy as np, torch
 from fastcore.basics import patch
 from .data import DRAWS, Batches, Pipeline, keyed_rng, normalize, show_images
 
-# %% ../nbs/00b_augment.ipynb #5a6afbac
+# %% ../nbs/00b_augment.ipynb #c008
 STEPS = dict(crop=('pad', 'pad_mode', 'crop'), flip=('flip',), rotate=('rotate',), light=('brightness', 'contrast'), cutout=('holes', 'hole_size'))
 
 def show_augmentations(ds,        # `ImageSet` to take images from
@@ -37,14 +37,14 @@ def show_augmentations(ds,        # `ImageSet` to take images from
     names = list(columns) + ['']*(n - 1)*len(columns)
     return show_images(grid.reshape(-1, h, w, 3), names, cols=len(columns), scale=scale, title='each augmentation alone, then all together', ax=ax)
 
-# %% ../nbs/00b_augment.ipynb #01a491bc
+# %% ../nbs/00b_augment.ipynb #c012
 def albumentations(): # the module
     "The albumentations library, imported without its look for updates on the web."
     os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
     import albumentations
     return albumentations
 
-# %% ../nbs/00b_augment.ipynb #5e4108db
+# %% ../nbs/00b_augment.ipynb #c014
 @patch
 def compose(self:Pipeline,
             h:int, # height of the images in pixels
@@ -63,7 +63,7 @@ def compose(self:Pipeline,
     if hi: steps.append(A.CoarseDropout(num_holes_range=(max(lo, 1), hi), hole_height_range=self.hole_size, hole_width_range=self.hole_size, fill=fill, p=1 if lo else hi/(hi + 1)))
     return A.Compose(steps, p=1, **kw)
 
-# %% ../nbs/00b_augment.ipynb #694faadf
+# %% ../nbs/00b_augment.ipynb #c033
 class LoaderBatches(Batches):
     "Batches augmented image by image by an albumentations Compose, in worker processes. Raises TypeError for anything else."
     def __init__(self,
@@ -91,7 +91,7 @@ class LoaderBatches(Batches):
         if x.dtype == torch.uint8: return normalize(x, self.mean, self.std), y
         return (x if x.shape[1] == 3 else x.permute(0, 3, 1, 2)).float().contiguous(memory_format=torch.channels_last), y
 
-# %% ../nbs/00b_augment.ipynb #447ee5bd
+# %% ../nbs/00b_augment.ipynb #c035
 class _ByNumber(torch.utils.data.Dataset):
     "The batches of a `LoaderBatches`, by (epoch, number)."
     def __init__(self, batches): self.batches = batches

@@ -7,7 +7,7 @@ __all__ = ['CIFAR10_CLASSES', 'CIFAR10_MEAN', 'CIFAR10_STD', 'CIFAR10_SHA256', '
            'ImageSet', 'Data', 'resize', 'keyed_rng', 'hold_out', 'load_data', 'pixel_stats', 'normalize',
            'denormalize', 'show_images', 'show_classes', 'Pipeline', 'Batches']
 
-# %% ../nbs/00_data.ipynb #d630b9a1
+# %% ../nbs/00_data.ipynb #c003
 import hashlib, json, sys, warnings, zipfile, zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
 
-# %% ../nbs/00_data.ipynb #2327dac6
+# %% ../nbs/00_data.ipynb #c007
 CIFAR10_CLASSES = 'airplane automobile bird cat deer dog frog horse ship truck'.split()
 CIFAR10_MEAN = (0.49139968, 0.48215841, 0.44653091)  # over all training pixels, on the scale 0..1
 CIFAR10_STD  = (0.24703223, 0.24348513, 0.26158784)
 CIFAR10_SHA256 = dict(train='47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a',  # of the pixels in order
                       test='f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04')
 
-# %% ../nbs/00_data.ipynb #8258393a
+# %% ../nbs/00_data.ipynb #c009
 @dataclass(eq=False)
 class ImageSet:
     "Images of one size with their labels, class names and origins. Raises ValueError or TypeError where these do not fit."
@@ -54,7 +54,7 @@ class Data:
     test:ImageSet # images to report on
     valid:ImageSet=None # training images held out for choices; None where none were asked for
 
-# %% ../nbs/00_data.ipynb #d5d04c2a
+# %% ../nbs/00_data.ipynb #c012
 @patch
 def subset(self:ImageSet, which # boolean mask (N,) or positions (M,) to keep, in that order
           )->ImageSet: # the chosen images with their labels, original indices and files
@@ -85,7 +85,7 @@ def resize(x:np.ndarray, # images (N,H,W,3) uint8
     for i, im in enumerate(x): cv2.resize(im, (size, size), out[i], interpolation=how)
     return out
 
-# %% ../nbs/00_data.ipynb #7cb2dd0d
+# %% ../nbs/00_data.ipynb #c015
 def _untile(sheet, cols):
     "The images of a sheet (rows*H, cols*W, 3) of square tiles, row by row."
     side = sheet.shape[1] // cols
@@ -104,7 +104,7 @@ def _read_sample():
         return ImageSet(x, note[split]['labels'], note['classes'], note[split]['idxs'], f'CIFAR-10 sample, {split}', split)
     return Data(read('train'), read('test'))
 
-# %% ../nbs/00_data.ipynb #333554f6
+# %% ../nbs/00_data.ipynb #c018
 ORDER, DRAWS, FLIPS, HOLD_OUT, SHOW = range(5)  # purposes: their numbers never overlap
 
 def keyed_rng(seed:int,      # 0 or more
@@ -116,7 +116,7 @@ def keyed_rng(seed:int,      # 0 or more
     if min(seed, purpose, epoch, batch) < 0: raise ValueError(f'seed, epoch and batch must be 0 or more, not {seed}, {epoch} and {batch}')
     return np.random.Generator(np.random.Philox(key=np.array([seed, purpose], np.uint64), counter=np.array([0, 0, batch, epoch], np.uint64)))
 
-# %% ../nbs/00_data.ipynb #8fc460f1
+# %% ../nbs/00_data.ipynb #c021
 def hold_out(ds:ImageSet, # training images
              n:int,       # how many of them to hold out, 1..len(ds)-1
              seed:int=0   # which ones
@@ -132,7 +132,7 @@ def hold_out(ds:ImageSet, # training images
     valid.name, valid.split = ds.name.replace('train', 'valid'), 'valid'
     return ds.subset(~held), valid
 
-# %% ../nbs/00_data.ipynb #75b30f91
+# %% ../nbs/00_data.ipynb #c024
 def _checked(ds, skip_bad):
     "`ds`, if its labels are those of its classes; otherwise refused, or less the others where they may be skipped."
     bad = np.flatnonzero((ds.y < 0) | (ds.y >= len(ds.classes)))
@@ -159,7 +159,7 @@ def _read_npz(path, skip_bad):
         return _checked(ImageSet(x, a[f'y_{s}'].reshape(-1), [str(c) for c in classes], None, f'{name}, {s}', s), skip_bad)
     return Data(split('train'), split('test'))
 
-# %% ../nbs/00_data.ipynb #96ccefe3
+# %% ../nbs/00_data.ipynb #c026
 def load_data(source='sample',     # 'sample', 'cifar10', 'cifar100', the path of an .npz or of a folder, or 'hf:' and a name
               valid:int=0,         # training images to hold out for choices, each class giving its share
               seed:int=0,          # which ones
@@ -182,7 +182,7 @@ def load_data(source='sample',     # 'sample', 'cifar10', 'cifar100', the path o
     if valid: data.train, data.valid = hold_out(data.train, valid, seed)
     return data
 
-# %% ../nbs/00_data.ipynb #e94b0ac9
+# %% ../nbs/00_data.ipynb #c030
 def pixel_stats(chunks # iterable of images (B,H,W,3) uint8; one pass, one chunk in memory at a time
                )->tuple: # mean and std, each 3 floats on the scale 0..1
     "Mean and standard deviation of each channel, pooled over all pixels. Raises ValueError where there are none."
@@ -203,7 +203,7 @@ def stats(self:ImageSet)->tuple: # mean and std, each 3 floats on the scale 0..1
     "Channel statistics of these images; normalise with those of the training split, never with the test split's."
     return pixel_stats(self.x[i:i + 1024] for i in range(0, len(self), 1024))
 
-# %% ../nbs/00_data.ipynb #8a59809e
+# %% ../nbs/00_data.ipynb #c035
 @contextmanager
 def _one_thread():
     "Run torch's CPU work on this thread alone, and restore the number of threads."
@@ -235,7 +235,7 @@ def denormalize(x,                # normalised images (N,3,H,W) float
     mean, std = (torch.as_tensor(v, dtype=torch.float32, device=x.device).view(3, 1, 1) for v in (mean, std))
     return (x.float()*std + mean).clamp(0, 1)
 
-# %% ../nbs/00_data.ipynb #e89bcba7
+# %% ../nbs/00_data.ipynb #c039
 def _as_bytes(x):
     "Images as (N,H,W,3) uint8, from that or from (N,3,H,W) float in 0..1."
     x = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
@@ -267,7 +267,7 @@ def show_images(x,            # images (N,H,W,3) uint8, or (N,3,H,W) float in 0.
     ax.set_title(title, fontsize=11); ax.set_axis_off()
     return ax
 
-# %% ../nbs/00_data.ipynb #04bb7936
+# %% ../nbs/00_data.ipynb #c041
 def show_classes(ds:ImageSet, # images to choose from
                  n:int=10,    # images of each class; fewer where a class has fewer
                  seed:int=0,  # which ones
@@ -281,7 +281,7 @@ def show_classes(ds:ImageSet, # images to choose from
         row[:len(chosen)] = ds.x[chosen]
     return show_images(sheet.reshape(-1, *ds.x.shape[1:]), cols=n, scale=scale, rows=ds.classes, title=f'{ds.name}: {n} random images of each class', ax=ax)
 
-# %% ../nbs/00_data.ipynb #58b379e9
+# %% ../nbs/00_data.ipynb #c046
 @dataclass(frozen=True)
 class Pipeline:
     "A description of random augmentation, as plain data. Raises ValueError for values that make no sense."
@@ -310,7 +310,7 @@ class Pipeline:
     @property
     def fill255(self): return tuple(round(255*v) for v in self.fill)
 
-# %% ../nbs/00_data.ipynb #bd63f713
+# %% ../nbs/00_data.ipynb #c049
 @patch
 def draw(self:Pipeline,
          n:int,    # images in the batch
@@ -335,7 +335,7 @@ def draw(self:Pipeline,
         p['holes'] = np.stack([y, x, hh*used, hw], -1)
     return p
 
-# %% ../nbs/00_data.ipynb #9c3b4206
+# %% ../nbs/00_data.ipynb #c052
 def _runs(x, width):
     "A view of contiguous `x` (N,H,W,3) uint8 in which item k is the `width` pixels from pixel k on."
     return np.ndarray((x.size//3 - width + 1,), f'V{3*width}', x, strides=(3,))
@@ -364,7 +364,7 @@ def _cut(x, holes, colour):
         row = np.arange(n.sum()) - (n.cumsum() - n).repeat(n)
         _runs(x, w)[first.repeat(n) + row*x.shape[2]] = np.void(bytes(colour)*w)
 
-# %% ../nbs/00_data.ipynb #1c6ddf44
+# %% ../nbs/00_data.ipynb #c056
 def _light_tables(alpha, beta):
     "For every image what `alpha*v + beta` makes of v = 0..255, clamped, fractions dropped: (B,256) uint8."
     alpha, beta = (np.asarray(v, np.float32)[:, None] for v in (alpha, beta))
@@ -396,7 +396,7 @@ def apply(self:Pipeline,
     if 'holes' in p: _cut(out, p['holes'], self.fill255)
     return out
 
-# %% ../nbs/00_data.ipynb #e0cffd02
+# %% ../nbs/00_data.ipynb #c058
 @patch
 def padded(self:ImageSet,
            pad:int=0,            # pixels on every side
@@ -414,7 +414,7 @@ def padded(self:ImageSet,
         self._pad, self.x = (key, edge), edge[:, pad:pad + h, pad:pad + w]
     return self._pad[1]
 
-# %% ../nbs/00_data.ipynb #8b6e4779
+# %% ../nbs/00_data.ipynb #c061
 def _rotate_tensor(x, angle, colour):
     "Rotated copies of the uint8 tensor `x` (B,H,W,3); bilinear, corners filled with `colour`."
     from torch.nn import functional as F
@@ -445,7 +445,7 @@ def apply_tensor(self:Pipeline,
         out = torch.where(inside.any(1)[..., None], torch.tensor(self.fill255, dtype=torch.uint8, device=x.device), out)
     return out
 
-# %% ../nbs/00_data.ipynb #93feb242
+# %% ../nbs/00_data.ipynb #c064
 def _holders(a): return sys.getrefcount(a)
 
 class _Reused:
@@ -463,7 +463,7 @@ class _Reused:
         if len(ring) < self.keep: ring.append(a)
         return a
 
-# %% ../nbs/00_data.ipynb #645c4166
+# %% ../nbs/00_data.ipynb #c067
 class Batches:
     "Normalised batches of an `ImageSet`, each a pure function of (seed, epoch, number). Raises ValueError for augmented test images."
     def __init__(self,
@@ -487,7 +487,7 @@ class Batches:
         self.seed, self.sizes, self.device, self.epoch = seed, sizes, torch.device(device), 0
         self._kept, self._reused = {}, _Reused()
 
-# %% ../nbs/00_data.ipynb #223ea984
+# %% ../nbs/00_data.ipynb #c069
 @patch
 def __len__(self:Batches): return len(self.ds)//self.bs if self.drop_last else -(-len(self.ds)//self.bs)
 
@@ -519,7 +519,7 @@ def _images(self:Batches, epoch):
         return x if self.device.type == 'cpu' else torch.from_numpy(x).to(self.device)
     return self._keep('images', size, make)
 
-# %% ../nbs/00_data.ipynb #2936f395
+# %% ../nbs/00_data.ipynb #c071
 @patch
 def batch_idxs(self:Batches, epoch:int, i:int)->np.ndarray: # rows (B,) of the data set in batch `i`
     "Which images batch `i` of `epoch` holds. Raises IndexError where there is no such batch."
@@ -544,7 +544,7 @@ def batch(self:Batches, epoch:int, i:int)->tuple: # images (B,3,H,W) float32 cha
     out = torch.from_numpy(self._reused(x.shape, np.float32)) if isinstance(x, np.ndarray) else None
     return normalize(x, self.mean, self.std, out), y
 
-# %% ../nbs/00_data.ipynb #d8252f53
+# %% ../nbs/00_data.ipynb #c072
 @patch
 def set_epoch(self:Batches, epoch:int): # 0 or more
     "Choose the epoch that iteration shows; returns itself."

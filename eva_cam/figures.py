@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['KINDS', 'curves', 'plot_curves', 'plot_rate', 'augmentation_grid', 'four_panels', 'layers_side_by_side', 'three_maps']
 
-# %% ../nbs/05a_figures.ipynb #6723c4ff
+# %% ../nbs/05a_figures.ipynb #c003
 import numpy as np
 
 from .data import Batches, ImageSet, Pipeline
 from .report import WHICH, Interpretation, Picture, map_key, mosaic, scaled_maps
 from .gradcam import overlay
 
-# %% ../nbs/05a_figures.ipynb #19beb47b
+# %% ../nbs/05a_figures.ipynb #c008
 KINDS = {'loss': {'loss'}, 'accuracy': {'acc', 'accuracy'}, 'learning rate': {'lr'}} # title of a curve, and a word of its keys
 
 def curves(
@@ -42,7 +42,7 @@ def plot_curves(
         ax.legend(fontsize=8)
     return axs
 
-# %% ../nbs/05a_figures.ipynb #10d7c15a
+# %% ../nbs/05a_figures.ipynb #c012
 def plot_rate(
     rates:list, # learning rate of each step
     per_epoch:int=None, # steps of an epoch; where given the axis counts epochs
@@ -58,7 +58,7 @@ def plot_rate(
     ax.set(xlabel='epoch' if per_epoch else 'step', ylabel='learning rate', title=f'peak of {rates[top]:.3g} at {"epoch" if per_epoch else "step"} {at[top]:.3g}')
     return ax
 
-# %% ../nbs/05a_figures.ipynb #0e2e2a17
+# %% ../nbs/05a_figures.ipynb #c016
 def augmentation_grid(
     ds:ImageSet, # training images
     pipeline:Pipeline, # the augmentation
@@ -75,7 +75,7 @@ def augmentation_grid(
     words = [[f'{ds.classes[y]}' if e == 0 else f'epoch {e}'] for y in first.y for e in range(epochs + 1)]
     return mosaic(tiles, words, epochs + 1, f'{len(first)} images, each followed by {epochs} augmented versions')
 
-# %% ../nbs/05a_figures.ipynb #ec9c7a80
+# %% ../nbs/05a_figures.ipynb #c022
 def four_panels(
     interp:Interpretation, # what was found
     rows:np.ndarray, # (K,) rows, one for each line of the picture
@@ -96,7 +96,7 @@ def four_panels(
     words = [[t] for r, k in zip(rows, c) for t in (f'{names[interp.y[r]]}  #{interp.ds.idxs[r]}', f'map for {names[k]}', f'{interp.meta["layer"]}, {h}x{w}', f'p = {100*interp.probs[r, k]:.0f} %')]
     return mosaic(np.stack([x, grey, heat, both], 1).reshape(-1, H, W, 3), words, 4, f'{len(rows)} images: image, map in grey, heat map, overlay', 1, map_key(which, cmap))
 
-# %% ../nbs/05a_figures.ipynb #c1d40461
+# %% ../nbs/05a_figures.ipynb #c030
 def layers_side_by_side(
     interp:Interpretation, # what was found, with its model
     rows:np.ndarray, # (K,) rows, one for each line of the picture
@@ -112,7 +112,7 @@ def layers_side_by_side(
     words = [[t] for r in rows for t in (f'{names[interp.y[r]]} as {names[interp.pred[r]]}', *(f'{l}, {m.raw.shape[-2]}x{m.raw.shape[-1]}' for l, m in zip(layers, maps)))]
     return mosaic(tiles, words, len(layers) + 1, f'{len(rows)} images with their maps at {", ".join(layers)}', 1, map_key('predicted', cmap))
 
-# %% ../nbs/05a_figures.ipynb #7aa59406
+# %% ../nbs/05a_figures.ipynb #c034
 def three_maps(
     interp:Interpretation, # what was found
     rows:np.ndarray, # (K,) rows, one for each line of the picture

@@ -8,7 +8,7 @@ __all__ = ['SHEET', 'LOSSLESS', 'IMAGE_BYTES', 'FINE', 'COLORS', 'TWO_SIDED', 'U
            'training_curves', 'page_data', 'check_writable', 'write_report', 'load_model', 'report_on',
            'eva_cam_report']
 
-# %% ../nbs/05d_html.ipynb #78601b4a
+# %% ../nbs/05d_html.ipynb #c003
 import base64, io, math, os, platform, sys, time
 from datetime import datetime, timezone
 from importlib.resources import files
@@ -24,7 +24,7 @@ from .report import Interpretation, interpret, map_flags
 from .figures import curves
 from .next import ambiguous, border_area, border_share, label_suspects, map_groups, medoids
 
-# %% ../nbs/05d_html.ipynb #c8727162
+# %% ../nbs/05d_html.ipynb #c008
 SHEET = 4096 # pixels of a side at most: browsers refuse far larger images
 LOSSLESS = 64 # pixels: images up to this side are kept as they are
 IMAGE_BYTES = 16_500 # of a photograph with its maps, so that 200 of them, in base64, stay under 5 MB
@@ -55,7 +55,7 @@ def image_sheets(
         out.append('data:image/webp;base64,' + base64.b64encode(_webp(sheet, room * len(part), max(H, W) <= LOSSLESS)).decode())
     return dict(sheets=out, cols=cols, per=per)
 
-# %% ../nbs/05d_html.ipynb #f2ddc24b
+# %% ../nbs/05d_html.ipynb #c011
 FINE = 256 # cells of a grid up to which a number takes 16 bits; finer grids take 8
 
 def pack_maps(
@@ -70,7 +70,7 @@ def pack_maps(
     unit = np.where(raw > 0, raw / above, raw / below)
     return dict(maps=base64.b64encode(np.rint(unit * full).astype(f'<i{bits//8}').tobytes()).decode(), scale=scale.tolist(), bits=bits)
 
-# %% ../nbs/05d_html.ipynb #e7c50ba4
+# %% ../nbs/05d_html.ipynb #c014
 COLORS, TWO_SIDED = ('inferno', 'viridis', 'turbo', 'jet'), 'RdBu_r' # two perceptual tables, two that older papers used; the one for differences
 URL = 'https://github.com/eva-cam/eva_cam'
 
@@ -92,7 +92,7 @@ def records(
             top=[[int(c), float(p[k, c]), float(z[k, c])] for c in shown], file='/'.join(Path(interp.ds.files[r]).parts[-2:]) if interp.ds.files else ''))
     return out
 
-# %% ../nbs/05d_html.ipynb #05f56e7a
+# %% ../nbs/05d_html.ipynb #c017
 def wilson(
     k:int, # successes
     n:int, # trials, 1 or more
@@ -103,7 +103,7 @@ def wilson(
     mid, half = (p + z * z / (2 * n)) / d, z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / d
     return max(mid - half, 0.), min(mid + half, 1.)
 
-# %% ../nbs/05d_html.ipynb #8ab058dd
+# %% ../nbs/05d_html.ipynb #c019
 SURE, BORDER_MOST, SAME_PLACE = .9, 2/3, 1/4 # confidence; share of a map on the border; share of two maps: beyond these it is pointed out
 
 def _count(n, one): return f'{n:,} {one}s' if n > 1 else f'{n} {one}' if n else f'no {one}'
@@ -129,7 +129,7 @@ def _said(interp):
     gap = 100 * (interp.conf.mean() - interp.accuracy)
     yield f'It is {100*interp.conf.mean():.1f} % sure on average and right in {100*interp.accuracy:.1f} %: {"over" if gap > 0 else "under"}confident by {abs(gap):.1f} points.', None
 
-# %% ../nbs/05d_html.ipynb #e7a946ef
+# %% ../nbs/05d_html.ipynb #c021
 def _looked(interp):
     "Sentences about the maps of the misclassified: text and the rows meant."
     rows, raw = interp.rows, interp.maps
@@ -150,7 +150,7 @@ def _looked(interp):
     empty = rows[[bool(f[0]) for f in map_flags(raw)]]
     if len(empty): yield f'In {_count(len(empty), "mistake")} the map is flat or negative everywhere: it explains nothing, and is marked so.', empty
 
-# %% ../nbs/05d_html.ipynb #88e28860
+# %% ../nbs/05d_html.ipynb #c023
 def summary(
     interp:Interpretation, # what was found
 )->list: # pairs of a sentence and the rows it speaks of, a filter as a dict, or None
@@ -160,7 +160,7 @@ def summary(
     if len(suspects): out.append((f'{_count(len(suspects), "label")} may be wrong: the model confidently says otherwise.', suspects))
     return out
 
-# %% ../nbs/05d_html.ipynb #abee8169
+# %% ../nbs/05d_html.ipynb #c027
 def _ticks(lo, hi):
     "Three to six round numbers from `lo` to at least `hi`."
     raw = (hi - lo) / 4
@@ -183,7 +183,7 @@ def training_curves(
             xticks=[dict(at=X(e), text=f'{e:g}') for e in sorted({1, (1 + last) // 2, last})], words=f'{title} by epoch: ' + ', '.join(f'{l["name"]} ends at {l["last"]}' for l in lines)))
     return out
 
-# %% ../nbs/05d_html.ipynb #b8892619
+# %% ../nbs/05d_html.ipynb #c030
 MOST_CLASSES = 30
 
 def _confusion(interp):
@@ -208,7 +208,7 @@ def _calibration(interp):
     full = max(bins['count'].max(), 1)
     return dict(words=words, bins=[{**b, 'radius': 2 + 6 * math.sqrt(b['count'] / full)} for b in bins.to_dict('records')])
 
-# %% ../nbs/05d_html.ipynb #d0a335f2
+# %% ../nbs/05d_html.ipynb #c032
 def _plain(v):
     "A value of the meta as a reader would write it."
     if isinstance(v, dict): return ', '.join(f'{k} {_plain(w)}' for k, w in v.items())
@@ -223,7 +223,7 @@ def _made(interp):
     versions = dict(eva_cam=eva_cam.__version__, torch=torch.__version__, numpy=np.__version__, python=platform.python_version())
     return rows + [('This report', ', '.join(f'{k} {v}' for k, v in versions.items())), ('Written', f'{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC')]
 
-# %% ../nbs/05d_html.ipynb #18d6c322
+# %% ../nbs/05d_html.ipynb #c035
 MOST_IMAGES = 1000 # mistakes on a page
 
 def _chosen(interp):
@@ -235,7 +235,7 @@ def _chosen(interp):
     extra = [r for r in dict.fromkeys([*suspects, *ties]) if r not in set(main.tolist())]
     return main, np.array([*main, *extra], np.int64), suspects, ties
 
-# %% ../nbs/05d_html.ipynb #739b52bb
+# %% ../nbs/05d_html.ipynb #c037
 def _groups(interp, rows, raw, group):
     "For the page: a representative of each group of mistakes, and what they share."
     out, names = [], interp.ds.classes
@@ -264,7 +264,7 @@ def page_data(
         **image_sheets(interp.ds.x[rows], IMAGE_BYTES - raw[0].size * maps['bits'] // 8), **maps)
     return page, dict(suspects=[at[r] for r in suspects], ambiguous=[at[r] for r in ties], groups=_groups(interp, rows, raw, group)), at
 
-# %% ../nbs/05d_html.ipynb #1a57a9d8
+# %% ../nbs/05d_html.ipynb #c040
 def _tiles(interp):
     "The four figures at the top."
     n, wrong = len(interp), int(interp.wrong.sum())
@@ -285,7 +285,7 @@ def _notes(interp, page):
         ambiguous_note='The two likeliest classes are nearly tied; right or wrong, these were close to luck.',
         groups_note='Clusters of maps of the predicted class, by spectral clustering. Each is shown by its most typical image.')
 
-# %% ../nbs/05d_html.ipynb #ccf38af1
+# %% ../nbs/05d_html.ipynb #c041
 def _write_aside(path, text):
     aside = path.with_name(path.name + '.aside')
     try:
@@ -303,7 +303,7 @@ def check_writable(
     if not os.access(path.parent, os.W_OK): raise ValueError(f'{path.parent} cannot be written to: choose another folder')
     return path
 
-# %% ../nbs/05d_html.ipynb #bb9226ae
+# %% ../nbs/05d_html.ipynb #c043
 def write_report(
     interp:Interpretation, # what was found
     path:str, # HTML file to write; an earlier one is replaced
@@ -328,7 +328,7 @@ def write_report(
     _write_aside(path, html)
     return path
 
-# %% ../nbs/05d_html.ipynb #62d0c58c
+# %% ../nbs/05d_html.ipynb #c048
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225) # mean and std that torchvision's weights were trained with
 
 def _state(path):
@@ -344,7 +344,7 @@ def _state(path):
     if not isinstance(state, dict): raise ValueError(f'{path.name} holds a {type(state).__name__}: give a file with a state_dict')
     return state
 
-# %% ../nbs/05d_html.ipynb #47e2fc73
+# %% ../nbs/05d_html.ipynb #c050
 def load_model(
     weights:str='', # weights file; the shipped network where empty
     arch:str='', # network of a plain weights file: torchvision/NAME or timm/NAME
@@ -362,7 +362,7 @@ def load_model(
 
 def _first_line(e): return ' '.join(str(e).split())[:200]
 
-# %% ../nbs/05d_html.ipynb #f528aa76
+# %% ../nbs/05d_html.ipynb #c052
 def report_on(
     data:str='sample', # as for `load_data`
     weights:str='', # as for `load_model`
@@ -379,7 +379,7 @@ def report_on(
     interp = interpret(model, ds, meta['mean'], meta['std'], layer or meta.get('cam_layer'), method, meta=meta)
     return interp, write_report(interp, out)
 
-# %% ../nbs/05d_html.ipynb #21d28696
+# %% ../nbs/05d_html.ipynb #c053
 @call_parse
 def eva_cam_report(
     data:str='sample', # sample, cifar10, cifar100, an .npz, or a folder of images by class

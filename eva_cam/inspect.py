@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['show_counts', 'show_mean_std', 'find_duplicates', 'shipped_duplicates', 'find_bad']
 
-# %% ../nbs/00c_inspect.ipynb #98a975be
+# %% ../nbs/00c_inspect.ipynb #c003
 import hashlib
 import numpy as np, torch
 from .data import ImageSet, resize, show_images
 
-# %% ../nbs/00c_inspect.ipynb #c9538ff6
+# %% ../nbs/00c_inspect.ipynb #c008
 def show_counts(ds:ImageSet, # the images
                 ax=None      # matplotlib Axes; default: a new figure
                ):            # the Axes
@@ -25,7 +25,7 @@ def show_counts(ds:ImageSet, # the images
     ax.set(xlabel='images', title=f'{ds.name}: {min(ds.counts().values())} to {max(ds.counts().values())} images a class')
     return ax
 
-# %% ../nbs/00c_inspect.ipynb #e06fd8ea
+# %% ../nbs/00c_inspect.ipynb #c011
 def show_mean_std(ds:ImageSet, # the images
                   scale:int=2, # pixels of the screen per pixel of an image, across
                   ax=None      # matplotlib Axes; default: a new figure
@@ -37,7 +37,7 @@ def show_mean_std(ds:ImageSet, # the images
     sheet = np.concatenate([means, stds*255/max(stds.max(), 1)]).round().astype(np.uint8)
     return show_images(sheet, list(groups) + ['']*len(groups), cols=len(groups), scale=scale, rows=['mean', 'std'], title=f'{ds.name}: mean and standard deviation; white is {stds.max():.0f} of 255', ax=ax)
 
-# %% ../nbs/00c_inspect.ipynb #6f751ae2
+# %% ../nbs/00c_inspect.ipynb #c014
 def _signatures(x):
     "What near copies share: 8x8 thumbnails (N,192) float32, each channel less its mean, at unit length; 0 where constant."
     t = np.concatenate([resize(x[i:i + 1000], 8) for i in range(0, len(x), 1000)]).astype(np.float32)
@@ -65,7 +65,7 @@ def find_duplicates(a:ImageSet,       # the images
     table = pd.DataFrame(rows, columns='kind alike row other_row idx other_idx label other_label'.split())
     return table.sort_values(['alike', 'row', 'other_row'], ascending=[False, True, True], ignore_index=True)
 
-# %% ../nbs/00c_inspect.ipynb #47fe9d75
+# %% ../nbs/00c_inspect.ipynb #c020
 def shipped_duplicates()->tuple: # `ImageSet` of pairs, one after the other, and a note: splits of the images, numbers found
     "The most alike pairs of CIFAR-10, as they ship with the package."
     import json
@@ -77,7 +77,7 @@ def shipped_duplicates()->tuple: # `ImageSet` of pairs, one after the other, and
     x = _untile(np.asarray(Image.open((folder/'duplicates.webp').open('rb')).convert('RGB')), note['cols'])
     return ImageSet(x, note['labels'], CIFAR10_CLASSES, note['idxs'], 'CIFAR-10 pairs'), note
 
-# %% ../nbs/00c_inspect.ipynb #1cc022b8
+# %% ../nbs/00c_inspect.ipynb #c023
 def find_bad(ds:ImageSet,      # the images
              rows:float=0.25   # least part of the rows at the bottom, in one colour, to call an image truncated
             ):                 # pandas DataFrame: row, idx, label, problem

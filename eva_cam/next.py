@@ -6,14 +6,14 @@
 __all__ = ['BORDER', 'MOST_GROUPS', 'FEWEST', 'MOST_MAPS', 'label_suspects', 'ambiguous', 'border_area', 'border_share',
            'map_groups', 'medoids', 'Comparison']
 
-# %% ../nbs/05b_next.ipynb #f5c73ca9
+# %% ../nbs/05b_next.ipynb #c003
 import numpy as np, torch
 from fastcore.basics import patch
 from torch import nn
 
 from .report import Interpretation, Picture, map_key, mosaic
 
-# %% ../nbs/05b_next.ipynb #a67f832c
+# %% ../nbs/05b_next.ipynb #c008
 def label_suspects(
     probs:np.ndarray, # (N,C) probabilities, out of sample
     y:np.ndarray, # (N,) int64 labels as given
@@ -27,7 +27,7 @@ def label_suspects(
     rows = np.flatnonzero(suspect)
     return rows[np.argsort(own[rows], kind='stable')]
 
-# %% ../nbs/05b_next.ipynb #0d295ad6
+# %% ../nbs/05b_next.ipynb #c015
 def ambiguous(
     probs:np.ndarray, # (N,C) probabilities
     n:int=12, # at most so many
@@ -39,7 +39,7 @@ def ambiguous(
     rows = np.argsort(gap, kind='stable')[:n]
     return rows, gap[rows]
 
-# %% ../nbs/05b_next.ipynb #10edc684
+# %% ../nbs/05b_next.ipynb #c019
 BORDER = 1/8 # of the side, on each side
 
 def border_area(
@@ -63,7 +63,7 @@ def border_share(
     total = m @ all_
     return 1 - np.divide(m @ inner, total, out=np.full(K, np.nan), where=total > 0)
 
-# %% ../nbs/05b_next.ipynb #61596d70
+# %% ../nbs/05b_next.ipynb #c024
 def _assign(vectors):
     "Group 0..k-1 of each row of k eigenvectors (n,k), with no random start. Source: Damle et al. 2019, arXiv 1609.08251."
     from scipy.linalg import qr
@@ -71,7 +71,7 @@ def _assign(vectors):
     u, _, v = np.linalg.svd(vectors[pivots].T)
     return np.abs(vectors @ (u @ v)).argmax(1)
 
-# %% ../nbs/05b_next.ipynb #e9110c4b
+# %% ../nbs/05b_next.ipynb #c025
 MOST_GROUPS, FEWEST = 6, 12 # groups at most; maps below which grouping says nothing
 MOST_MAPS = 1000 # the eigenvectors of more would take longer than the report
 
@@ -98,7 +98,7 @@ def map_groups(
     group[live] = rank[label]
     return group
 
-# %% ../nbs/05b_next.ipynb #e1ffb1a1
+# %% ../nbs/05b_next.ipynb #c027
 def medoids(
     raw:np.ndarray, # (K,h,w) signed maps
     group:np.ndarray, # (K,) groups of `map_groups`
@@ -109,7 +109,7 @@ def medoids(
     members = [np.flatnonzero(group == g) for g in range(group.max() + 1)]
     return np.array([at[(m[at] @ m[at].sum(0)).argmax()] for at in members], np.int64)
 
-# %% ../nbs/05b_next.ipynb #7165b96c
+# %% ../nbs/05b_next.ipynb #c034
 class Comparison:
     "Two models over the same images. Raises ValueError where the images or labels differ."
     def __init__(self,
@@ -122,7 +122,7 @@ class Comparison:
 
     def __repr__(self): return ', '.join(f'{len(r)} {k.replace("_", " ")}' for k, r in self.rows.items()) + f' (p = {self.p_value():.3g})'
 
-# %% ../nbs/05b_next.ipynb #8ce3d9ab
+# %% ../nbs/05b_next.ipynb #c035
 @patch
 def p_value(self:Comparison)->float: # 0..1
     "Chance of a split at least as uneven if both were equally good. Source: McNemar 1947, in its exact form."

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VIEW', 'Shown', 'half_area', 'alone', 'bars', 'words', 'Panel', 'panel']
 
-# %% ../nbs/05c_panel.ipynb #884feda4
+# %% ../nbs/05c_panel.ipynb #c003
 from html import escape
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from .gradcam import METHODS, cam_layers, overlay, undisturbed
 from .report import ORDERS, WHICH, Interpretation, Picture, map_flags, map_key, mosaic, scaled_maps
 from .next import border_area, border_share
 
-# %% ../nbs/05c_panel.ipynb #f4266b8e
+# %% ../nbs/05c_panel.ipynb #c009
 VIEW = 320 # pixels: an image is enlarged by a whole number to at least this side
 
 class Shown:
@@ -45,7 +45,7 @@ class Shown:
         k = max(1, -(-VIEW // max(px.shape)))
         return px.repeat(k, 0).repeat(k, 1)
 
-# %% ../nbs/05c_panel.ipynb #58846567
+# %% ../nbs/05c_panel.ipynb #c012
 def half_area(
     m:np.ndarray, # (H,W) map, 0 or more
 )->float: # 0..0.5; NaN for an empty map
@@ -64,7 +64,7 @@ def alone(
     x = (x * shown.map[:, None]).to(next(interp.model.parameters()).device)
     with undisturbed(interp.model), torch.no_grad(): return interp.model(x).double().softmax(1)[0, c].item()
 
-# %% ../nbs/05c_panel.ipynb #b97d34d9
+# %% ../nbs/05c_panel.ipynb #c016
 def bars(
     interp:Interpretation, # what was found
     row:int, # row of the data set
@@ -92,7 +92,7 @@ def words(
     measure = f'the map is {flag}: it explains nothing' if flag else f'border {100*border_share(m[None], size)[0]:.0f} % (even: {100*border_area():.0f} %), half of it on {100*half_area(m):.0f} % of the image'
     return f'<b>{name(interp.y[row])}</b> taken for <b>{name(interp.pred[row])}</b>, image {interp.ds.idxs[row]}, loss {interp.loss[row]:.2f}<br>Map: {measure}'
 
-# %% ../nbs/05c_panel.ipynb #99e50a07
+# %% ../nbs/05c_panel.ipynb #c019
 class Panel:
     "Widgets over an interpretation. Show it as the last line of a cell; `state()` and the widgets' values can be read and set from code."
     def __init__(self,
@@ -118,7 +118,7 @@ class Panel:
         self.box = w.HBox([left, right])
         self._wire()
 
-# %% ../nbs/05c_panel.ipynb #9971727a
+# %% ../nbs/05c_panel.ipynb #c020
 def _choices(interp):
     "Layers that can be explained, and methods, of the interpretation's model."
     table = cam_layers(interp.model, normalize(interp.ds.x[:1], interp.meta['mean'], interp.meta['std']))
@@ -147,7 +147,7 @@ def step(self:Panel, by:int): # images to go on, or back where negative
     "Go to another image, no further than the last or the first."
     self.at.value = min(max(self.at.value + by, 0), self.at.max)
 
-# %% ../nbs/05c_panel.ipynb #10c963d5
+# %% ../nbs/05c_panel.ipynb #c021
 @patch
 def _raw(self:Panel, row):
     "Maps (2,h,w) of one image at the chosen layer by the chosen method; the model is asked once for each."
@@ -168,7 +168,7 @@ def _measured(self:Panel):
     if key not in self.kept: self.kept[key] = alone(self.interp, self.row, self.shown, c)
     return f'; its hot part alone: {escape(str(self.interp.ds.classes[c]))} {100*self.kept[key]:.0f} %, the whole image {100*self.interp.probs[self.row, c]:.0f} %'
 
-# %% ../nbs/05c_panel.ipynb #f9487174
+# %% ../nbs/05c_panel.ipynb #c023
 @patch(as_prop=True)
 def row(self:Panel):
     "Row of the data set that is looked at."
@@ -192,7 +192,7 @@ def _blend(self:Panel, change=None):
     "Another strength of the heat: pixels only."
     if self.shown: self.picture.value = Picture(self.shown.enlarged(self.alpha.value), '').encode('PNG', compress_level=1)
 
-# %% ../nbs/05c_panel.ipynb #00711b72
+# %% ../nbs/05c_panel.ipynb #c025
 @patch
 def save(self:Panel,
     path:str=None, # file to write; named after image and map where None
@@ -204,7 +204,7 @@ def save(self:Panel,
     self.status.value = f'Saved as {escape(path.name)}'
     return path
 
-# %% ../nbs/05c_panel.ipynb #8f026637
+# %% ../nbs/05c_panel.ipynb #c027
 @patch
 def strip(self:Panel,
     n:int=3, # images

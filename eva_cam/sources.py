@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['IMAGE_SUFFIXES', 'open_image', 'read_folder', 'download', 'read_cifar', 'read_hf']
 
-# %% ../nbs/00a_sources.ipynb #1ff05549
+# %% ../nbs/00a_sources.ipynb #c003
 import hashlib, io, os, shutil, urllib.request, warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np
 from .data import CIFAR10_SHA256, Data, ImageSet, _checked
 
-# %% ../nbs/00a_sources.ipynb #e1d4e35c
+# %% ../nbs/00a_sources.ipynb #c009
 IMAGE_SUFFIXES = {'.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm'}
 
 def open_image(file,          # path or binary file of one image
@@ -32,7 +32,7 @@ def open_image(file,          # path or binary file of one image
         if size: im = ImageOps.fit(im, (size, size), Image.Resampling.BICUBIC)
         return np.asarray(im)
 
-# %% ../nbs/00a_sources.ipynb #27c04d4a
+# %% ../nbs/00a_sources.ipynb #c015
 def _decode(files, names, size, skip_bad, where):
     "Images (M,H,W,3) uint8 of `files`, and the positions (M,) of those that decoded; `names` are for messages."
     def attempt(f):
@@ -49,7 +49,7 @@ def _decode(files, names, size, skip_bad, where):
     if len(shapes) > 1: raise ValueError(f'{where}: images of {len(shapes)} sizes, from {min(shapes)} to {max(shapes)}; pass size=, the side that all should get')
     return np.stack([got[i] for i in good]), good
 
-# %% ../nbs/00a_sources.ipynb #8bfaf72e
+# %% ../nbs/00a_sources.ipynb #c017
 def _cached(files, size, cache, make):
     "What `make()` returns, (x, good), from the folder `cache` if these very files have been read before."
     if cache is False: return make()
@@ -65,7 +65,7 @@ def _cached(files, size, cache, make):
         os.replace(aside, path)
     return x, good
 
-# %% ../nbs/00a_sources.ipynb #8f30860c
+# %% ../nbs/00a_sources.ipynb #c019
 def _read_class_folders(folder, classes, split, name, size, skip_bad, cache):
     "The `ImageSet` of `folder`, one folder of images per class."
     found = {p.name: sorted(f for f in p.rglob('*') if f.suffix.lower() in IMAGE_SUFFIXES) for p in sorted(folder.iterdir()) if p.is_dir()}
@@ -95,7 +95,7 @@ def read_folder(path,          # folder with train/ and test/ or val/, or of cla
     def read(folder, split): return folder and _read_class_folders(folder, classes, split, path.name, size, skip_bad, cache)
     return Data(read(train, 'train'), read(test, 'test'), read(valid, 'valid'))
 
-# %% ../nbs/00a_sources.ipynb #50a9694c
+# %% ../nbs/00a_sources.ipynb #c026
 def download(url:str,  # where from
              path,     # file to write
              md5:str   # digest that the file must have, 32 hexadecimal digits
@@ -122,7 +122,7 @@ def download(url:str,  # where from
     os.replace(part, path)
     return path
 
-# %% ../nbs/00a_sources.ipynb #a794db58
+# %% ../nbs/00a_sources.ipynb #c029
 def read_cifar(source:str,  # 'cifar10' or 'cifar100'
                root='data'  # folder of the data set, downloaded into it where it is not there yet
               )->Data:      # 50,000 training and 10,000 test images
@@ -140,7 +140,7 @@ def read_cifar(source:str,  # 'cifar10' or 'cifar100'
             raise ValueError(f'{root} holds a CIFAR-10 whose {ds.split} pixels are not the published ones; delete it to download it again')
     return Data(*sets)
 
-# %% ../nbs/00a_sources.ipynb #7c3304a2
+# %% ../nbs/00a_sources.ipynb #c032
 def read_hf(name:str,      # a data set on the hub, or a folder of its files
             size:int=None, # side to resize to in pixels; None where all images are of one size
             skip_bad:bool=False # leave out what does not decode, with a warning
