@@ -3,9 +3,8 @@ import subprocess, sys
 from pathlib import Path
 import numpy as np, pytest, torch
 from eva_cam.next import label_suspects
-from conftest import ROOT
 
-sys.path.insert(0, str(ROOT / 'tests/browser'))
+sys.path.insert(0, str(Path(__file__).resolve().parent / 'browser'))
 from made import made, net
 
 def noisy(seed, n=400, C=5):

@@ -3,6 +3,7 @@ import json, os, socket, subprocess, sys, time, urllib.request
 from pathlib import Path
 import numpy as np, pytest
 from made import made
+from window import browser
 
 pytest.importorskip('jupyterlab', reason='jupyterlab is not installed: pip install jupyterlab')
 HERE = Path(__file__).resolve().parent

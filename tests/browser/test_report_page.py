@@ -4,6 +4,7 @@ import matplotlib, numpy as np, pytest
 from PIL import Image
 from eva_cam.html import write_report
 from made import NASTY, made, no_mistakes, one_class, one_image
+from window import browser, tab
 
 pytestmark = pytest.mark.filterwarnings('ignore::DeprecationWarning')
 READ = "c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; return [c.height, c.width, Array.from(d)]; }"

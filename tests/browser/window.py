@@ -1,11 +1,8 @@
 "A real browser. Where there is none, the tests say so and are skipped."
-import shutil, sys
-from pathlib import Path
+import shutil
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def browser():
     playwright = pytest.importorskip('playwright.sync_api', reason='playwright is not installed: pip install playwright')
     path = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
