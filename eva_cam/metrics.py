@@ -212,8 +212,7 @@ def evaluate_maps(
     scores, flagged, rows = {}, 0, []
     for i, (x, y, *masks) in enumerate(tqdm(batches, disable=not progress)):
         res = gradcam(model, x, layer, target, method, labels=y)
-        ok = (res.flag == 0).nonzero().flatten()
-        flagged += len(x) - len(ok)
+        ok, flagged = (res.flag == 0).nonzero().flatten(), flagged + (res.flag != 0).sum().item()
         x, ids, cams = x.to(res.cam.device)[ok], res.target[ok], (res.cam[ok], random_maps(res, seed + i)[ok])
         if not len(ok): continue
         for m in metrics: scores.setdefault(m, []).append(torch.stack([_METRICS[m][1](model, x, c, ids) for c in cams]))
