@@ -85,7 +85,7 @@ def save(self:Learner,
     "Write the weights (the averaged ones, if there are any) and all that is needed to use them."
     r = self.recipe
     return save_weights(self.eval_model, path, dict(arch=r.arch, arch_kw=r.arch_kw, classes=self.train.ds.classes, mean=self.stats[0], std=self.stats[1], cam_layer=r.cam_layer,
-        recipe=r.to_dict(), seed=self.seed, data=self.data.train.digest(), versions=dict(torch=torch.__version__, eva_cam=version('eva_cam')), **meta), half)
+        recipe=r.to_dict(), seed=self.seed, data=self.data.train.digest(), history=self.history, versions=dict(torch=torch.__version__, eva_cam=version('eva_cam')), **meta), half)
 
 # %% ../nbs/02_train.ipynb #c017
 def train_recipe(
