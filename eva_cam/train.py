@@ -6,7 +6,7 @@
 __all__ = ['join_devices', 'learner_for', 'train_recipe', 'eva_cam_train']
 
 # %% ../nbs/02_train.ipynb #c003
-import json, os, platform, sys
+import atexit, json, os, platform, sys, time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,12 +23,19 @@ from .optim import make_opt
 from .recipes import Growing, Recipe, RECIPES, get_recipe, recipe_table
 
 # %% ../nbs/02_train.ipynb #c010
+def _leave():
+    if dist.is_initialized():
+        dist.destroy_process_group()
+        time.sleep(0.1)  # the threads of gloo let go of their last tensors, for which Python must be alive
+
 def join_devices(
 )->str: # torch device of this process, or None to leave the choice open
     "Join the other processes where `torchrun` started several: gloo on CPUs, nccl on GPUs."
     if int(os.environ.get('WORLD_SIZE', 1)) < 2: return None
     gpu = torch.cuda.is_available()
-    if not dist.is_initialized(): dist.init_process_group('nccl' if gpu else 'gloo')
+    if not dist.is_initialized():
+        dist.init_process_group('nccl' if gpu else 'gloo')
+        atexit.register(_leave)
     device = f"cuda:{os.environ['LOCAL_RANK']}" if gpu else 'cpu'
     if gpu: torch.cuda.set_device(device)
     return device

@@ -73,7 +73,6 @@ if learn.world > 1: every = [None] * learn.world; dist.all_gather_object(every, 
 if learn.rank == 0:
     images = [sorted(round(v, 6) for part in step for v in part) for step in zip(*every)]
     open(sys.argv[1], 'w').write(json.dumps(dict(world=learn.world, images=images, losses=learn.losses, history=learn.history, shares=[len(s[0]) for s in every])))
-if learn.world > 1: dist.destroy_process_group()
 '''
 
 def test_two_processes_see_the_same_images_and_lose_the_same(tmp_path):
