@@ -75,18 +75,20 @@ def _eager():
 
 @contextmanager
 def undisturbed(
-    model:nn.Module, # put in evaluation mode inside the `with`
+    model:nn.Module, # inside the `with` in evaluation mode, its weights without gradients
 ):
-    "A context without a graph and in evaluation mode, which leaves training flags and random state as it found them, on error too."
+    "A context without a graph and in evaluation mode, which leaves all flags and the random state as it found them, on error too."
     device = _device(model)
-    training = [m for m in model.modules() if m.training]
+    training, learning = [m for m in model.modules() if m.training], [p for p in model.parameters() if p.requires_grad]
     devices = [device] if device.type == 'cuda' else []
     with torch.random.fork_rng(devices), torch.inference_mode(False), torch.no_grad(), _eager():
         try:
             for m in training: m.training = False
+            for p in learning: p.requires_grad_(False)
             yield model
         finally:
             for m in training: m.training = True
+            for p in learning: p.requires_grad_(True)
 
 def _device(model): return next((p.device for p in model.parameters()), torch.device('cpu'))
 
@@ -115,14 +117,12 @@ def _run(model, x, module, call=None, swap=None, grad=True):
 # %% ../nbs/04_gradcam.ipynb #c023
 _RESHAPES = {'ViewBackward0', 'ReshapeAliasBackward0', 'UnsafeViewBackward0', 'SqueezeBackward1', 'SqueezeBackward2', 'SqueezeBackward0'}
 
-def _is_weight(node): return node is None or node.name().endswith('AccumulateGrad') or (node.name() == 'TBackward0' and _is_weight(node.next_functions[0][0]))
-
 def _linear_head(logits, A):
     "The weights (classes,C) if the graph shows that `logits` are a linear layer on the spatial mean of `A`, else None."
     node = logits.grad_fn
     if A.ndim != 4 or node is None or node.name() not in ('AddmmBackward0', 'MmBackward0'): return None
-    W, (*bias, node, weight) = node._saved_mat2, (n for n, _ in node.next_functions)  # with a bias it comes first
-    if W is None or not all(map(_is_weight, (*bias, weight))) or (bias and (logits.grad_fn._saved_alpha, logits.grad_fn._saved_beta) != (1, 1)): return None
+    W, (*bias, node, weight) = node._saved_mat2, (n for n, _ in node.next_functions)  # with a bias it comes first; weights have no node
+    if W is None or weight is not None or any(bias) or (bias and (logits.grad_fn._saved_alpha, logits.grad_fn._saved_beta) != (1, 1)): return None
     while node is not None and node.name() in _RESHAPES: node = node.next_functions[0][0]
     if node is None or node.name() != 'MeanBackward1': return None
     axes = sorted(d - 2**64 if d >= 2**63 else d - 4 for d in node._saved_dim)        # stored unsigned
