@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHEET', 'LOSSLESS', 'IMAGE_BYTES', 'FINE', 'COLORS', 'TWO_SIDED', 'URL', 'SURE', 'BORDER_MOST', 'SAME_PLACE',
-           'MOST_CLASSES', 'MOST_IMAGES', 'IMAGENET', 'image_sheets', 'pack_maps', 'records', 'wilson', 'summary',
-           'training_curves', 'page_data', 'check_writable', 'write_report', 'load_model', 'report_on',
+           'MOST_CLASSES', 'MOST_IMAGES', 'MOST_COMPARED', 'IMAGENET', 'image_sheets', 'pack_maps', 'records', 'wilson',
+           'summary', 'training_curves', 'page_data', 'check_writable', 'write_report', 'load_model', 'report_on',
            'eva_cam_report']
 
 # %% ../nbs/05d_html.ipynb #c003
@@ -22,7 +22,7 @@ from .data import load_data
 from .models import build_model, load_weights, pretrained
 from .report import Interpretation, interpret, map_flags
 from .figures import curves
-from .next import ambiguous, border_area, border_share, label_suspects, map_groups, medoids
+from .next import Comparison, ambiguous, border_area, border_share, label_suspects, map_groups, medoids
 
 # %% ../nbs/05d_html.ipynb #c008
 SHEET = 4096 # pixels of a side at most: browsers refuse far larger images
@@ -303,15 +303,34 @@ def check_writable(
     if not os.access(path.parent, os.W_OK): raise ValueError(f'{path.parent} cannot be written to: choose another folder')
     return path
 
+# %% ../nbs/05d_html.ipynb
+MOST_COMPARED = 6 # images of each kind of change
+
+def _versus(other, interp):
+    "What changed from the model `other` to this one: words, and for each kind of change a picture with both maps."
+    change, titles = Comparison(other, interp), dict(fixed='Only the other is wrong', broken='Only this one is wrong', both_wrong='Both are wrong')
+    chance = 100 * change.p_value()
+    words = (f'The other model gets {_count(int(other.wrong.sum()), "image")} wrong, this one {_count(int(interp.wrong.sum()), "image")}. Two equally good models would differ by as much in '
+             f'{f"{chance:.0f} %" if chance >= 1 else "less than 1 %"} of such comparisons (McNemar). In each tile: the image, the map of the other model (first), the map of this one (second).')
+    kinds = []
+    for kind, rows in change.rows.items():
+        kinds.append(dict(title=titles[kind], n=len(rows), src=''))
+        if len(rows):
+            picture = change.gallery(kind, MOST_COMPARED)
+            kinds[-1].update(src='data:image/webp;base64,' + base64.b64encode(picture.encode('WEBP', quality=80)).decode(), alt=picture.alt, width=picture.px.shape[1])
+    return dict(words=words, kinds=kinds)
+
 # %% ../nbs/05d_html.ipynb #c043
 def write_report(
     interp:Interpretation, # what was found
     path:str, # HTML file to write; an earlier one is replaced
     title:str=None, # heading; one that asks the question where None
+    against:Interpretation=None, # another model over the same data, to compare with
 )->Path: # the file
-    "Write all that was found as one HTML file. Raises ValueError where it cannot be written."
+    "Write all that was found as one HTML file. Raises ValueError where it cannot be written, or where `against` is of other data."
     from jinja2 import Environment, PackageLoader, StrictUndefined
     path = check_writable(path)
+    versus = against and _versus(against, interp)
     page, following, at = page_data(interp)
     wrong, n = int(interp.wrong.sum()), len(interp)
     def show(what):
@@ -322,7 +341,7 @@ def write_report(
     read = lambda name: files('eva_cam.templates').joinpath(name).read_text(encoding='utf-8')
     html = env.get_template('report.html').render(page=page, classes=interp.ds.classes, **following, **_notes(interp, page), tiles=_tiles(interp),
         summary=[dict(text=t, show=show(w)) for t, w in summary(interp)], confusion=_confusion(interp), per_class=_classes(interp),
-        calibration=_calibration(interp), curves=training_curves(interp.meta.get('history') or []), made=_made(interp), kicker=interp.ds.name,
+        calibration=_calibration(interp), curves=training_curves(interp.meta.get('history') or []), made=_made(interp), kicker=interp.ds.name, versus=versus,
         title=title or (f'Why {"was" if wrong == 1 else "were"} {wrong:,} of {_count(n, "image")} misclassified?' if wrong else f'All of {_count(n, "image")} right: which were close?'),
         css=read('report.css'), js=read('report.js'), version=eva_cam.__version__, url=URL)
     _write_aside(path, html)
@@ -371,13 +390,16 @@ def report_on(
     method:str='gradcam', # method of explanation
     size:int=0, # pixels to resize images to; 0 leaves them
     out:str='eva_cam_report.html', # file to write
+    against:str='', # weights file of another model to compare with, of the same `arch`
 )->tuple: # the interpretation and the file
     "Load, interpret and write, as `eva_cam_report` does. Raises ValueError or FileNotFoundError for bad input."
     check_writable(out)
     ds = load_data(data, size=size or None).test
-    model, meta = load_model(weights, arch, len(ds.classes), max(ds.x.shape[1:3]))
-    interp = interpret(model, ds, meta['mean'], meta['std'], layer or meta.get('cam_layer'), method, meta=meta)
-    return interp, write_report(interp, out)
+    def seen(weights):
+        model, meta = load_model(weights, arch, len(ds.classes), max(ds.x.shape[1:3]))
+        return interpret(model, ds, meta['mean'], meta['std'], layer or meta.get('cam_layer'), method, meta=meta)
+    other, interp = seen(against) if against else None, seen(weights)
+    return interp, write_report(interp, out, against=other)
 
 # %% ../nbs/05d_html.ipynb #c053
 @call_parse
@@ -389,10 +411,11 @@ def eva_cam_report(
     method:str='gradcam', # method of explanation
     size:int=0, # pixels to resize the images to, such as 224; 0 leaves them
     out:str='eva_cam_report.html', # HTML file to write
+    against:str='', # weights file of another model to compare with
 ):
     "Which images a classifier got wrong, and where it looked, as one HTML file."
     start = time.perf_counter()
-    try: interp, path = report_on(data, weights, arch, layer, method, size, out)
+    try: interp, path = report_on(data, weights, arch, layer, method, size, out, against)
     except (ValueError, OSError) as e:
         print(f'eva_cam_report: {_first_line(e)}', file=sys.stderr)
         raise SystemExit(2) from None

@@ -1,5 +1,8 @@
 """Maps for timm models with random weights: the layer is found, the grid is inferred, the map has the shape of the image."""
+import json, re, subprocess
 import pytest, torch
+from PIL import Image
+from safetensors.torch import save_file
 
 timm = pytest.importorskip('timm')
 from eva_cam.gradcam import cam_layers, gradcam
@@ -27,3 +30,19 @@ def test_timm(name):
     assert pick.layer == best and pick.reach > 0.1
     chosen = gradcam(model, x[:1], pick.layer)
     assert chosen.flags() != ['flat'] and chosen.raw.isfinite().all()
+
+def test_the_command_reports_on_a_timm_model_and_photographs(tmp_path):
+    from eva_cam.data import load_data, resize
+    sample = load_data('sample').test
+    for c in ('cat', 'dog'):
+        (tmp_path / 'photos' / 'test' / c).mkdir(parents=True)
+        for i, im in enumerate(resize(sample.x[sample.y == sample.classes.index(c)][:4], 256)): Image.fromarray(im).save(tmp_path / 'photos/test' / c / f'{i}.jpg')
+    torch.manual_seed(0)
+    save_file(timm.create_model('mobilenetv3_small_050', num_classes=2).state_dict(), tmp_path / 'w.safetensors')
+    cmd = ['eva_cam_report', '--data', 'photos', '--weights', 'w.safetensors', '--arch', 'timm/mobilenetv3_small_050', '--size', '224', '--layer', 'blocks.4', '--out', 'r.html']
+    r = subprocess.run(cmd, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert r.returncode == 0 and 'r.html' in r.stdout, r.stderr
+    page = json.loads(re.search(r'id="page">(.*?)</script>', (tmp_path / 'r.html').read_text(), re.S)[1])
+    assert page['size'] == [224, 224] and page['grid'] == [7, 7] and page['layer'] == 'blocks.4' and page['classes'] == ['cat', 'dog']
+    r = subprocess.run([*cmd, '--arch', 'timm/mobilenetv3_small_051'], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert r.returncode == 2 and r.stderr.count('\n') == 1 and 'mobilenetv3_small_05' in r.stderr, r.stderr

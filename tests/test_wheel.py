@@ -1,5 +1,6 @@
 "The built wheel, in a fresh environment that has nothing but pip: what somebody gets who never sees this repository."
 import os, re, shutil, subprocess, sys, venv, zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import pytest
 from conftest import ROOT
@@ -55,6 +56,18 @@ def test_the_main_job_runs_offline_and_names_its_report(fresh, tmp_path, offline
     text = page.read_text(encoding='utf-8')
     assert page.suffix == '.html' and 100_000 < page.stat().st_size < 5_000_000 and 'http://' not in text.replace('http://www.w3.org', '')
     assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith('.')) == [page.name], 'something was left behind'
+
+def test_every_notebook_runs_with_the_wheel_alone(fresh, tmp_path, offline):
+    "As somebody does who opens them: each cell in a real kernel, none of the development tools there but those that run a notebook."
+    r = sh(fresh / 'python', '-m', 'pip', 'install', '-q', 'nbconvert', 'ipykernel'); assert r.returncode == 0, r.stderr[-2000:]
+    shutil.copytree(ROOT / 'nbs', tmp_path / 'nbs', ignore=shutil.ignore_patterns('.*'))
+    env = {**offline, 'OMP_NUM_THREADS': '1', 'PATH': f'{fresh}:{os.environ["PATH"]}', 'JUPYTER_PREFER_ENV_PATH': '1'}
+    def run(nb):
+        r = sh(fresh / 'python', '-m', 'nbconvert', '--to', 'notebook', '--execute', '--inplace', '--ExecutePreprocessor.timeout=600', nb.name, cwd=nb.parent, env=env)
+        return f'{nb.name}: {r.stderr[-1500:]}' if r.returncode else None
+    books = sorted(p for p in (tmp_path / 'nbs').rglob('*.ipynb'))
+    with ThreadPoolExecutor(2) as pool: failed = [f for f in pool.map(run, books) if f]
+    assert len(books) >= 25 and not failed, '\n'.join(failed)
 
 @pytest.mark.parametrize('args,word', [
     (['eva_cam_report', '--data', 'nowhere.npz'], 'nowhere.npz'), (['eva_cam_report', '--weights', 'none.safetensors'], 'none.safetensors'),
