@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch, torch.distributed as dist
 from fastcore.basics import patch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from .checkpoints import checkpoint_path, differences, keep_newest, newest_checkpoint, rng_state, write_checkpoint
@@ -95,6 +96,7 @@ class SaveCheckpoints:
         self.folder, self.seconds, self.steps = Path(folder), seconds, steps
         try: self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as e: raise ValueError(f'cannot write to {folder} ({e.strerror}): choose another folder') from None
+        self.lock = FileLock(self.folder / 'run.lock', timeout=0)
 
     def save(self, learn):
         state = learn.state()
@@ -103,13 +105,19 @@ class SaveCheckpoints:
             keep_newest(self.folder)
         self.written = time.perf_counter()
 
-    def before_fit(self, learn): self.written = time.perf_counter()
+    def before_fit(self, learn):
+        self.written = time.perf_counter()
+        if learn.rank == 0:
+            try: self.lock.acquire()
+            except Timeout: raise ValueError(f'another run is writing to {self.folder}: wait for its end, or choose another folder') from None
+
     def after_step(self, learn):
         late = learn.world == 1 and time.perf_counter() - self.written > self.seconds  # several devices have several clocks
         if late or (self.steps and learn.step % self.steps == 0): self.save(learn)
     def after_epoch(self, learn): self.save(learn)
     def after_fit(self, learn):
         if learn.stopped: self.save(learn)
+        self.lock.release()
 
 # %% ../nbs/01g_callbacks.ipynb #c018
 @patch

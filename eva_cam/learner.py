@@ -74,7 +74,7 @@ class Learner:
 # %% ../nbs/01f_learner.ipynb #c012
 @patch
 def _begin(self:Learner):
-    self.total, self.step, self.seconds, self.history, self.stopped = math.ceil(self.epochs * self.spe), 0, 0., [], False
+    self.total, self.step, self.seconds, self.history, self.stopped = math.ceil(self.epochs * self.spe), 0, 0., [], 0
     self.losses, self.lrs, self._recent, self.averaged, self.last_checkpoint, self.rng = [], [], [], None, None, None
     self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     if self.compute is None:
@@ -248,15 +248,16 @@ def _own_chance(self:Learner):
 @patch
 @contextmanager
 def _polite_interrupt(self:Learner):
-    self.stopped = False
+    self.stopped = 0
     if threading.current_thread() is not threading.main_thread(): yield; return
     def interrupt(signum, frame):
         if self.stopped: raise KeyboardInterrupt
-        self.stopped = True
-    before = signal.signal(signal.SIGINT, interrupt)
+        self.stopped = signum
+    before = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
     try: yield
-    finally: signal.signal(signal.SIGINT, before)
-    if self.stopped: print(f'stopped by hand at step {self.step} of {self.total}; fit() goes on from there')
+    finally:
+        for s, handler in before.items(): signal.signal(s, handler)
+    if self.stopped: print(f'stopped by {signal.Signals(self.stopped).name} at step {self.step} of {self.total}; fit() goes on from there')
 
 # %% ../nbs/01f_learner.ipynb #c038
 @patch

@@ -107,7 +107,7 @@ _SIX += [
     Recipe('eva7_baseline', 'resnet18', Pipeline(pad=4, crop=32, flip=0.5, holes=(1, 1), hole_size=(16, 16)), _SGD, dict(kind='step', every=15, gamma=0.1),
         20, 64, 'layer2', author=80.63, about='The plain recipe, and the whole layer table', improved=_BETTER),
     Recipe('eva5_albumentations', 'resnet18', Pipeline(flip=0.5, rotate=8, brightness=0.05, contrast=0.05, holes=(2, 2), hole_size=(4, 12)),
-        dict(_SGD, weight_decay=0.005), dict(kind='step', every=4, gamma=0.8), 40, 64, 'layer4', author=91.57,
+        dict(_SGD, weight_decay=0.005), dict(kind='step', every=4, gamma=0.8), 40, 64, 'layer4', author=90.35,
         about='Rotation, light and two holes, all through albumentations', improved=_BETTER),
 ]
 

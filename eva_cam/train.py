@@ -144,7 +144,7 @@ def eva_cam_train(
     out = out or f'runs/{recipe}_{seed}'
     try: learn = train_recipe(recipe, data, seed, out, resume, form, **changes)
     except (ValueError, TypeError, OSError) as e: print(f'eva_cam_train: {e}', file=sys.stderr); sys.exit(2)
-    if learn.stopped: print(f'to go on: the same command with --resume'); sys.exit(130)
+    if learn.stopped: print('to go on: the same command with --resume'); sys.exit(128 + learn.stopped)
     if learn.rank == 0:
         f = learn.figures
         print(f"{f['recipe']}, seed {f['seed']}: {100*f['test_accuracy']:.2f} % of {len(learn.data.test):,} test images, {100*f['test_accuracy_flipped']:.2f} % with the flipped view, "

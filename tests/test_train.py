@@ -47,13 +47,14 @@ def test_kill_leaves_a_whole_checkpoint_and_the_run_ends_on_the_same_bits(tmp_pa
         for k in x: torch.testing.assert_close(y[k], x[k], rtol=0, atol=0)
     assert not list(killed.glob('.*')), 'what a killed writer left aside is cleared away'
 
-def test_ctrl_c_ends_after_the_step_and_resume_goes_on(tmp_path):
+@pytest.mark.parametrize('sig', [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
+def test_a_signal_ends_after_the_step_and_resume_goes_on(tmp_path, sig):
     cmd = [sys.executable, '-m', 'eva_cam.train', '--recipe', 'fast', '--bs', '50', '--epochs', '1', '--out', str(tmp_path / 'run')]
     p = subprocess.Popen(cmd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while 'threads' not in (line := p.stdout.readline()) and 'thread' not in line: assert line, p.communicate()[1]
-    time.sleep(1.5); p.send_signal(signal.SIGINT)
+    time.sleep(1.5); p.send_signal(sig)
     out, err = p.communicate(timeout=120)
-    assert p.returncode == 130 and 'stopped by hand at step' in out and '--resume' in out, out + err
+    assert p.returncode == 128 + sig and f'stopped by {sig.name} at step' in out and '--resume' in out, out + err
     assert 0 < newest_checkpoint(tmp_path / 'run')[1]['step'] < 40
     r = subprocess.run([*cmd, '--resume'], capture_output=True, text=True, timeout=300)
     assert r.returncode == 0 and 'after 1 epochs' in r.stdout, r.stderr
