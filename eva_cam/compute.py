@@ -112,7 +112,7 @@ def choose_compute(
     return Compute(device, gpu_dtype(cap), True, why=f'{torch.cuda.get_device_name(device)}, compute capability {cap[0]}.{cap[1]}')
 
 # %% ../nbs/01d_compute.ipynb #c018
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # names of mallopt(3)
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _MAP_FROM = -1, -3, -4, 32 * 2**20  # names of mallopt(3), and where its rule ends
 
 @contextmanager
 def keep_memory():
@@ -121,7 +121,9 @@ def keep_memory():
     libc = ctypes.CDLL(None)
     libc.mallopt(_MMAP_MAX, 0); libc.mallopt(_TRIM_THRESHOLD, -1)
     try: yield
-    finally: libc.mallopt(_MMAP_MAX, 65536); libc.mallopt(_TRIM_THRESHOLD, 128 * 1024); libc.malloc_trim(0)
+    finally:
+        for name, value in ((_MMAP_MAX, 65536), (_MMAP_THRESHOLD, _MAP_FROM), (_TRIM_THRESHOLD, 2 * _MAP_FROM)): libc.mallopt(name, value)
+        libc.malloc_trim(0)
 
 # %% ../nbs/01d_compute.ipynb #c022
 @contextmanager
