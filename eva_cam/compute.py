@@ -122,7 +122,7 @@ def keep_memory():
     libc.mallopt(_MMAP_MAX, 0); libc.mallopt(_TRIM_THRESHOLD, -1)
     try: yield
     finally:
-        for name, value in ((_MMAP_MAX, 65536), (_MMAP_THRESHOLD, _MAP_FROM), (_TRIM_THRESHOLD, 2 * _MAP_FROM)): libc.mallopt(name, value)
+        for name, value in ((_MMAP_MAX, 65536), (_MMAP_THRESHOLD, _MAP_FROM), (_TRIM_THRESHOLD, 4 * _MAP_FROM)): libc.mallopt(name, value)
         libc.malloc_trim(0)
 
 # %% ../nbs/01d_compute.ipynb #c022

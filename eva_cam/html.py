@@ -303,7 +303,7 @@ def check_writable(
     if not os.access(path.parent, os.W_OK): raise ValueError(f'{path.parent} cannot be written to: choose another folder')
     return path
 
-# %% ../nbs/05d_html.ipynb
+# %% ../nbs/05d_html.ipynb #c043
 MOST_COMPARED = 6 # images of each kind of change
 
 def _versus(other, interp):
@@ -320,7 +320,7 @@ def _versus(other, interp):
             kinds[-1].update(src='data:image/webp;base64,' + base64.b64encode(picture.encode('WEBP', quality=80)).decode(), alt=picture.alt, width=picture.px.shape[1])
     return dict(words=words, kinds=kinds)
 
-# %% ../nbs/05d_html.ipynb #c043
+# %% ../nbs/05d_html.ipynb #c047
 def write_report(
     interp:Interpretation, # what was found
     path:str, # HTML file to write; an earlier one is replaced
@@ -347,7 +347,7 @@ def write_report(
     _write_aside(path, html)
     return path
 
-# %% ../nbs/05d_html.ipynb #c048
+# %% ../nbs/05d_html.ipynb #c052
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225) # mean and std that torchvision's weights were trained with
 
 def _state(path):
@@ -363,7 +363,7 @@ def _state(path):
     if not isinstance(state, dict): raise ValueError(f'{path.name} holds a {type(state).__name__}: give a file with a state_dict')
     return state
 
-# %% ../nbs/05d_html.ipynb #c050
+# %% ../nbs/05d_html.ipynb #c054
 def load_model(
     weights:str='', # weights file; the shipped network where empty
     arch:str='', # network of a plain weights file: torchvision/NAME or timm/NAME
@@ -381,7 +381,7 @@ def load_model(
 
 def _first_line(e): return ' '.join(str(e).split())[:200]
 
-# %% ../nbs/05d_html.ipynb #c052
+# %% ../nbs/05d_html.ipynb #c056
 def report_on(
     data:str='sample', # as for `load_data`
     weights:str='', # as for `load_model`
@@ -401,7 +401,7 @@ def report_on(
     other, interp = seen(against) if against else None, seen(weights)
     return interp, write_report(interp, out, against=other)
 
-# %% ../nbs/05d_html.ipynb #c053
+# %% ../nbs/05d_html.ipynb #c057
 @call_parse
 def eva_cam_report(
     data:str='sample', # sample, cifar10, cifar100, an .npz, or a folder of images by class
