@@ -1,4 +1,4 @@
-"Install as the README says, run the README's test command, then tests/; end with one line of counts."
+"Install, look at the house, run the README's test command, then the other tests; end with one line of counts."
 import configparser, re, shlex, subprocess, sys, time
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -26,25 +26,36 @@ def sh(cmd):
     return p.returncode, ''.join(out)
 
 def notebooks():
-    "Notebooks that nbdev_test runs: every one that is not marked to be skipped whole."
+    "Notebooks that nbdev_test runs: every one whose path has no part that starts with . or _."
     return [p for p in (ROOT / 'nbs').rglob('*.ipynb') if not any(q.startswith(('.', '_')) for q in p.relative_to(ROOT).parts)]
 
-def main():
-    passed = failed = skipped = 0
+def tested(what):
+    "Run pytest on `what`; gives how many passed, failed and were skipped."
+    report = ROOT / '.ci/env/pytest.xml'
+    report.unlink(missing_ok=True)
+    code, _ = sh(f'{shlex.quote(sys.executable)} -m pytest -q -rs --durations=8 --junitxml={shlex.quote(str(report))} {what}')
+    if not report.exists(): print('pytest left no report'); return 0, 1, 0
+    suite = ET.parse(report).getroot().find('testsuite').attrib
+    n, failed, skipped = int(suite['tests']), int(suite['failures']) + int(suite['errors']), int(suite['skipped'])
+    broken = n == skipped or (code and not failed)
+    if broken: print('pytest tested nothing or broke off')
+    return n - failed - skipped, failed + broken, skipped
+
+def nbdev_tested():
+    "Run the README's test command; gives how many notebooks passed, failed and were skipped (none)."
     code, out = sh(readme_command('nbdev_test'))
     n, bad = len(notebooks()), len(set(re.findall(r'^\s*(\S+\.ipynb)', out.partition('Tests Failed On')[2], re.M)))
-    ok = code == 0 and 'Success.' in out   # nbdev_test exits 0 when its path matches nothing, so its closing word counts
-    passed, failed = (n, 0) if ok else (max(0, n - max(bad, 1)), max(bad, 1))
+    if code == 0 and 'Success.' in out: return n, 0, 0   # nbdev_test exits 0 when its path matches nothing, so its closing word counts
+    return max(0, n - max(bad, 1)), max(bad, 1), 0
+
+def main():
+    "The house first: clean notebooks, an export that changes nothing, a README that is up to date."
+    if sh("pip install -q -e '.[dev]'")[0]: sys.exit('the installation failed')
+    counts = [tested('tests/test_house.py'), nbdev_tested()]
     # The peers run beside us on what is installed already: grad-cam would bring a second OpenCV into the same folder.
-    sh(f"pip install -q --no-deps {' '.join(shlex.quote(r) for r in bench_requirements())}")
-    report = ROOT / '.ci/env/pytest.xml'
-    code, _ = sh(f'{shlex.quote(sys.executable)} -m pytest -q -rs --durations=8 --junitxml={shlex.quote(str(report))} tests')
-    if not report.exists(): print('pytest left no report'); failed += 1
-    else:
-        suite = ET.parse(report).getroot().find('testsuite').attrib
-        bad = int(suite['failures']) + int(suite['errors']); skipped = int(suite['skipped'])
-        passed += int(suite['tests']) - bad - skipped; failed += bad
-        if int(suite['tests']) == skipped or (code and not bad): print('pytest tested nothing or broke off'); failed += 1
+    if sh(f"pip install -q --no-deps {' '.join(shlex.quote(r) for r in bench_requirements())}")[0]: sys.exit('the peers could not be installed')
+    counts.append(tested('tests --ignore=tests/test_house.py'))
+    passed, failed, skipped = map(sum, zip(*counts))
     print(f'{passed} passed, {failed} failed, {skipped} skipped' if skipped else f'{passed} passed, {failed} failed', flush=True)
     return 1 if failed or not passed else 0
 

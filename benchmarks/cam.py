@@ -3,7 +3,8 @@
     pip install "eva_cam[bench]"
     python benchmarks/cam.py                    # prints the table, writes benchmarks/results/cam.json
 
-One process, contenders alternated, so that a ratio compares like with like on a machine whose speed drifts. CPU time of all threads,
+Contenders alternate in one process, so that a ratio compares like with like on a machine whose speed drifts; torchcam and the folded
+copies do so again in a second one. CPU time of all threads,
 or events on a GPU; the median of the rounds. The network is the CIFAR ResNet-18 with random weights: time does not depend on them.
 """
 import argparse, copy, io, json, os, platform, statistics, subprocess, sys, time, warnings

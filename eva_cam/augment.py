@@ -70,8 +70,8 @@ class LoaderBatches(Batches):
                  ds,          # `ImageSet` of the training images
                  bs:int,      # images in a batch
                  compose,     # albumentations Compose; it may end in Normalize and ToTensorV2, or leave that to us
-                 workers:int=2, # worker processes; 0 works in this one
-                 **kw):       # mean, std, shuffle, drop_last, seed, sizes of `Batches`
+                 workers:int=2, # processes that make batches ahead while one iterates; 0, and a single `batch`, work in this one
+                 **kw):       # mean, std, shuffle, drop_last, seed of `Batches`
         super().__init__(ds, bs, **kw)
         if not isinstance(compose, albumentations().Compose): raise TypeError(f'compose must be an albumentations Compose, not {type(compose).__name__}')
         if ds.split == 'test': raise ValueError('test images are never augmented: use Batches without a pipeline')
@@ -79,7 +79,7 @@ class LoaderBatches(Batches):
 
     def raw(self, epoch:int, i:int): # augmented images as the Compose gives them, stacked
         "Batch `i` of `epoch`; its generator depends on (seed, epoch, i) alone."
-        rng, x = keyed_rng(self.seed, DRAWS, epoch, i), self._images(epoch)
+        rng, x = keyed_rng(self.seed, DRAWS, epoch, i), self._images()
         self.compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         made = [self.compose(image=x[r])['image'] for r in self.batch_idxs(epoch, i)]
         return torch.stack(made) if isinstance(made[0], torch.Tensor) else np.stack(made)

@@ -144,6 +144,7 @@ def plot(self:Learner,
 ): # the Axes
     "Draw loss, accuracy and learning rate over the epochs."
     import matplotlib.pyplot as plt
+    if not self.history: raise ValueError('no epoch has ended yet, so there is nothing to draw: fit on')
     axs = plt.subplots(1, 3, figsize=(10, 2.6), dpi=70, layout='constrained')[1] if axs is None else axs
     t = self.table()
     for ax, what, scale, unit in ((axs[0], 'loss', 1, 'nats'), (axs[1], 'accuracy', 100, '%')):
@@ -154,8 +155,9 @@ def plot(self:Learner,
     axs[2].plot([i / self.spe for i in range(len(self.lrs))], self.lrs)
     axs[2].set(xlabel='epoch', ylabel='learning rate', title=self.spec['kind'])
     last = [c for c in t if c.endswith('accuracy')][-1]
-    axs[0].set_title(f'{last.removesuffix("_accuracy")} loss {t[last.replace("accuracy", "loss")].iloc[-1]:.2f}')
-    axs[1].set_title(f'{last.replace("_", " ")} {100 * t[last].iloc[-1]:.1f} % after {t.epoch.iloc[-1]:.3g} epochs')
+    end = t[last].last_valid_index()
+    axs[0].set_title(f'{last.removesuffix("_accuracy")} loss {t[last.replace("accuracy", "loss")][end]:.2f}')
+    axs[1].set_title(f'{last.replace("_", " ")} {100 * t[last][end]:.1f} % after {t.epoch[end]:.3g} epochs')
     return axs
 
 # %% ../nbs/01g_callbacks.ipynb #c027
@@ -224,6 +226,7 @@ class TensorBoard:
         except ImportError: raise ValueError('TensorBoard is not installed: pip install tensorboard') from None
         self.writer = SummaryWriter(str(folder))
     def after_epoch(self, learn):
+        if learn.rank: return
         for k, v in learn.history[-1].items(): self.writer.add_scalar(k, v, learn.step)
         self.writer.flush()
 

@@ -37,7 +37,8 @@ def read_checkpoint(
     size, seal, data = int.from_bytes(raw[n:n+8], 'big'), raw[n+8:n+40], raw[n+40:]
     if len(data) != size: raise ValueError(f'{path.name} is cut short: {len(data):,} of {size:,} bytes')
     if hashlib.sha256(data).digest() != seal: raise ValueError(f'{path.name} has been altered since it was written')
-    return torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
+    try: return torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
+    except Exception as e: raise ValueError(f'{path.name} holds what no checkpoint does ({type(e).__name__})') from None
 
 # %% ../nbs/01c_checkpoints.ipynb #c011
 def checkpoint_path(

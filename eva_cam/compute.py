@@ -114,18 +114,23 @@ def choose_compute(
 # %% ../nbs/01d_compute.ipynb #c018
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _MAP_FROM = -1, -3, -4, 32 * 2**20  # names of mallopt(3), and where its rule ends
 
+_keeping = []  # the contexts that are open: the outermost gives the memory back
+
 @contextmanager
 def keep_memory():
-    "A context in which glibc keeps freed memory for the next step; does nothing on other systems."
+    "A context in which glibc keeps freed memory for the next step; does nothing on other systems. Contexts may nest."
     if platform.libc_ver()[0] != 'glibc': yield; return
     libc = ctypes.CDLL(None)
-    libc.mallopt(_MMAP_MAX, 0); libc.mallopt(_TRIM_THRESHOLD, -1)
+    if not _keeping: libc.mallopt(_MMAP_MAX, 0); libc.mallopt(_TRIM_THRESHOLD, -1)
+    _keeping.append(1)
     try: yield
     finally:
-        for name, value in ((_MMAP_MAX, 65536), (_MMAP_THRESHOLD, _MAP_FROM), (_TRIM_THRESHOLD, 4 * _MAP_FROM)): libc.mallopt(name, value)
-        libc.malloc_trim(0)
+        _keeping.pop()
+        if not _keeping:
+            for name, value in ((_MMAP_MAX, 65536), (_MMAP_THRESHOLD, _MAP_FROM), (_TRIM_THRESHOLD, 4 * _MAP_FROM)): libc.mallopt(name, value)
+            libc.malloc_trim(0)
 
-# %% ../nbs/01d_compute.ipynb #c022
+# %% ../nbs/01d_compute.ipynb #c023
 @contextmanager
 def computing(
     c:Compute, # as chosen

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['CIFAR10_CLASSES', 'CIFAR10_MEAN', 'CIFAR10_STD', 'CIFAR10_SHA256', 'ORDER', 'DRAWS', 'FLIPS', 'HOLD_OUT', 'SHOW',
-           'ImageSet', 'Data', 'resize', 'keyed_rng', 'hold_out', 'load_data', 'pixel_stats', 'normalize',
-           'denormalize', 'show_images', 'show_classes', 'Pipeline', 'Batches']
+           'MOST_BYTES', 'ImageSet', 'Data', 'resize', 'keyed_rng', 'hold_out', 'read_arrays', 'load_data',
+           'pixel_stats', 'normalize', 'denormalize', 'show_images', 'show_classes', 'Pipeline', 'Batches']
 
 # %% ../nbs/00_data.ipynb #c003
-import hashlib, json, sys, warnings, zipfile, zlib
+import hashlib, json, sys, warnings, zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -142,12 +142,22 @@ def _checked(ds, skip_bad):
     warnings.warn(f'{said}; left out')
     return ds.subset(np.setdiff1d(np.arange(len(ds)), bad))
 
+MOST_BYTES = 16*2**30 # that an archive may unpack to
+
+def read_arrays(path # an .npz
+               )->dict: # its arrays by name
+    "The arrays of an .npz, never code. Raises ValueError for a file that is damaged, or that would fill the memory."
+    try:
+        with zipfile.ZipFile(path) as z: size = sum(i.file_size for i in z.infolist())
+        if size <= MOST_BYTES:
+            with np.load(path, allow_pickle=False) as f: return {k: f[k] for k in f.files}
+    except Exception as e: raise ValueError(f'{path} is not a readable .npz ({type(e).__name__}: {e}); make it again with numpy.savez') from e  # foreign bytes can fail anyhow
+    raise ValueError(f'{path} would unpack to {size/2**30:,.0f} GB, and {MOST_BYTES/2**30:.0f} is the most that is read; split it')
+
+# %% ../nbs/00_data.ipynb #c026
 def _read_npz(path, skip_bad):
     "`Data` from an .npz of x_train, y_train, x_test, y_test and perhaps classes; grey images become RGB."
-    try:
-        with np.load(path, allow_pickle=False) as f: a = {k: f[k] for k in f.files}
-    except (ValueError, TypeError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as e:
-        raise ValueError(f'{path} is not a readable .npz ({e}); make it again with numpy.savez') from e
+    a = read_arrays(path)
     missing = {'x_train', 'y_train', 'x_test', 'y_test'} - set(a)
     if missing: raise ValueError(f'{path} lacks {", ".join(sorted(missing))}; it has {", ".join(sorted(a)) or "nothing"}')
     known = all(hashlib.sha256(np.ascontiguousarray(a[f'x_{s}'])).hexdigest() == d for s, d in CIFAR10_SHA256.items())
@@ -159,7 +169,7 @@ def _read_npz(path, skip_bad):
         return _checked(ImageSet(x, a[f'y_{s}'].reshape(-1), [str(c) for c in classes], None, f'{name}, {s}', s), skip_bad)
     return Data(split('train'), split('test'))
 
-# %% ../nbs/00_data.ipynb #c026
+# %% ../nbs/00_data.ipynb #c028
 def load_data(source='sample',     # 'sample', 'cifar10', 'cifar100', the path of an .npz or of a folder, or 'hf:' and a name
               valid:int=0,         # training images to hold out for choices, each class giving its share
               seed:int=0,          # which ones
@@ -168,7 +178,7 @@ def load_data(source='sample',     # 'sample', 'cifar10', 'cifar100', the path o
               skip_bad:bool=False, # leave out what does not decode or has no class, with a warning, instead of raising
               cache=None           # folder for decoded photographs; None is the user's cache folder, False keeps none
              )->Data:              # train, test and, where asked for, valid
-    "The splits of a data set. Raises FileNotFoundError, ValueError or ConnectionError naming what is wrong where."
+    "The splits of a data set. Raises FileNotFoundError, ValueError, TypeError or ConnectionError naming what is wrong where."
     from eva_cam import sources
     if source == 'sample': data = _read_sample()
     elif source in ('cifar10', 'cifar100'): data = sources.read_cifar(source, root)
@@ -182,7 +192,7 @@ def load_data(source='sample',     # 'sample', 'cifar10', 'cifar100', the path o
     if valid: data.train, data.valid = hold_out(data.train, valid, seed)
     return data
 
-# %% ../nbs/00_data.ipynb #c030
+# %% ../nbs/00_data.ipynb #c032
 def pixel_stats(chunks # iterable of images (B,H,W,3) uint8; one pass, one chunk in memory at a time
                )->tuple: # mean and std, each 3 floats on the scale 0..1
     "Mean and standard deviation of each channel, pooled over all pixels. Raises ValueError where there are none."
@@ -203,7 +213,7 @@ def stats(self:ImageSet)->tuple: # mean and std, each 3 floats on the scale 0..1
     "Channel statistics of these images; normalise with those of the training split, never with the test split's."
     return pixel_stats(self.x[i:i + 1024] for i in range(0, len(self), 1024))
 
-# %% ../nbs/00_data.ipynb #c035
+# %% ../nbs/00_data.ipynb #c037
 @contextmanager
 def _one_thread():
     "Run torch's CPU work on this thread alone, and restore the number of threads."
@@ -237,11 +247,11 @@ def denormalize(x,                # normalised images (N,3,H,W) float
     mean, std = (torch.as_tensor(v, dtype=torch.float32, device=x.device).view(3, 1, 1) for v in (mean, std))
     return (x.float()*std + mean).clamp(0, 1)
 
-# %% ../nbs/00_data.ipynb #c039
+# %% ../nbs/00_data.ipynb #c041
 def _as_bytes(x):
     "Images as (N,H,W,3) uint8, from that or from (N,3,H,W) float in 0..1."
     x = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
-    if x.ndim != 4 or not len(x) or 3 not in (x.shape[1], x.shape[-1]): raise ValueError(f'images must be (N,H,W,3) uint8 or (N,3,H,W) float in 0..1, at least one, not {x.shape} {x.dtype}')
+    if x.ndim != 4 or not len(x) or x.shape[-1 if x.dtype == np.uint8 else 1] != 3: raise ValueError(f'images must be (N,H,W,3) uint8 or (N,3,H,W) float in 0..1, at least one, not {x.shape} {x.dtype}')
     if x.dtype == np.uint8: return x
     if x.size and (x.min() < 0 or x.max() > 1): raise ValueError(f'float images must lie in 0..1, not {x.min():.2f}..{x.max():.2f}; denormalize them first')
     return (x.transpose(0, 2, 3, 1)*255).round().astype(np.uint8)
@@ -269,7 +279,7 @@ def show_images(x,            # images (N,H,W,3) uint8, or (N,3,H,W) float in 0.
     ax.set_title(title, fontsize=11); ax.set_axis_off()
     return ax
 
-# %% ../nbs/00_data.ipynb #c041
+# %% ../nbs/00_data.ipynb #c043
 def show_classes(ds:ImageSet, # images to choose from
                  n:int=10,    # images of each class; fewer where a class has fewer
                  seed:int=0,  # which ones
@@ -283,7 +293,7 @@ def show_classes(ds:ImageSet, # images to choose from
         row[:len(chosen)] = ds.x[chosen]
     return show_images(sheet.reshape(-1, *ds.x.shape[1:]), cols=n, scale=scale, rows=ds.classes, title=f'{ds.name}: {n} random images of each class', ax=ax)
 
-# %% ../nbs/00_data.ipynb #c046
+# %% ../nbs/00_data.ipynb #c048
 @dataclass(frozen=True)
 class Pipeline:
     "A description of random augmentation, as plain data. Raises ValueError for values that make no sense."
@@ -312,7 +322,7 @@ class Pipeline:
     @property
     def fill255(self): return tuple(round(255*v) for v in self.fill)
 
-# %% ../nbs/00_data.ipynb #c049
+# %% ../nbs/00_data.ipynb #c051
 @patch
 def draw(self:Pipeline,
          n:int,    # images in the batch
@@ -337,7 +347,7 @@ def draw(self:Pipeline,
         p['holes'] = np.stack([y, x, hh*used, hw], -1)
     return p
 
-# %% ../nbs/00_data.ipynb #c052
+# %% ../nbs/00_data.ipynb #c054
 def _runs(x, width):
     "A view of contiguous `x` (N,H,W,3) uint8 in which item k is the `width` pixels from pixel k on."
     return np.ndarray((x.size//3 - width + 1,), f'V{3*width}', x, strides=(3,))
@@ -366,7 +376,7 @@ def _cut(x, holes, colour):
         row = np.arange(n.sum()) - (n.cumsum() - n).repeat(n)
         _runs(x, w)[first.repeat(n) + row*x.shape[2]] = np.void(bytes(colour)*w)
 
-# %% ../nbs/00_data.ipynb #c056
+# %% ../nbs/00_data.ipynb #c058
 def _light_tables(alpha, beta):
     "For every image what `alpha*v + beta` makes of v = 0..255, clamped, fractions dropped: (B,256) uint8."
     alpha, beta = (np.asarray(v, np.float32)[:, None] for v in (alpha, beta))
@@ -398,7 +408,7 @@ def apply(self:Pipeline,
     if 'holes' in p: _cut(out, p['holes'], self.fill255)
     return out
 
-# %% ../nbs/00_data.ipynb #c058
+# %% ../nbs/00_data.ipynb #c060
 @patch
 def padded(self:ImageSet,
            pad:int=0,            # pixels on every side
@@ -416,7 +426,7 @@ def padded(self:ImageSet,
         self._pad, self.x = (key, edge), edge[:, pad:pad + h, pad:pad + w]
     return self._pad[1]
 
-# %% ../nbs/00_data.ipynb #c061
+# %% ../nbs/00_data.ipynb #c063
 def _rotate_tensor(x, angle, colour):
     "Rotated copies of the uint8 tensor `x` (B,H,W,3); bilinear, corners filled with `colour`."
     from torch.nn import functional as F
@@ -447,7 +457,7 @@ def apply_tensor(self:Pipeline,
         out = torch.where(inside.any(1)[..., None], torch.tensor(self.fill255, dtype=torch.uint8, device=x.device), out)
     return out
 
-# %% ../nbs/00_data.ipynb #c064
+# %% ../nbs/00_data.ipynb #c066
 def _holders(a): return sys.getrefcount(a)
 
 class _Reused:
@@ -465,7 +475,7 @@ class _Reused:
         if len(ring) < self.keep: ring.append(a)
         return a
 
-# %% ../nbs/00_data.ipynb #c067
+# %% ../nbs/00_data.ipynb #c069
 class Batches:
     "Normalised batches of an `ImageSet`, each a pure function of (seed, epoch, number). Raises ValueError for augmented test images."
     def __init__(self,
@@ -477,7 +487,6 @@ class Batches:
                  shuffle:bool=False, # another order every epoch; otherwise data-set order
                  drop_last:bool=False, # leave out a last batch that is not full
                  seed:int=0,        # of order and augmentation
-                 sizes:tuple=None,  # image side in each epoch, the last repeated; None keeps the images' own
                  device='cpu'):     # where the images are kept and augmented
         if bs < 1: raise ValueError(f'bs is the number of images in a batch, 1 or more, not {bs}')
         if not (pipeline is None or isinstance(pipeline, Pipeline)):
@@ -486,10 +495,10 @@ class Batches:
         if not len(ds): raise ValueError(f'{ds.name or "the image set"} is empty: there is nothing to make batches of')
         if ds.y.min() < 0 or ds.y.max() >= len(ds.classes): raise ValueError(f'{ds.name or "the image set"} has labels outside 0..{len(ds.classes)-1}; find_bad lists them')
         self.ds, self.bs, self.pipeline, self.mean, self.std, self.shuffle, self.drop_last = ds, bs, pipeline, mean, std, shuffle, drop_last
-        self.seed, self.sizes, self.device, self.epoch = seed, sizes, torch.device(device), 0
+        self.seed, self.device, self.epoch = seed, torch.device(device), 0
         self._kept, self._reused = {}, _Reused()
 
-# %% ../nbs/00_data.ipynb #c069
+# %% ../nbs/00_data.ipynb #c071
 @patch
 def __len__(self:Batches): return len(self.ds)//self.bs if self.drop_last else -(-len(self.ds)//self.bs)
 
@@ -512,16 +521,14 @@ def _flips(self:Batches, epoch, rows):
     return first[rows] ^ (epoch % 2 == 1)
 
 @patch
-def _images(self:Batches, epoch):
-    "Padded images (N,H,W,3) uint8 at the size of `epoch`: an array on the CPU, a tensor elsewhere."
-    size, pl = self.sizes and self.sizes[min(epoch, len(self.sizes) - 1)], self.pipeline
+def _images(self:Batches):
+    "Padded images (N,H,W,3) uint8: an array on the CPU, a tensor elsewhere."
     def make():
-        ds = self.ds if not size or self.ds.x.shape[1:3] == (size, size) else replace(self.ds, x=resize(self.ds.x, size))
-        x = ds.padded(pl.pad, pl.pad_mode, pl.fill255) if pl else ds.x
+        x = self.ds.padded(self.pipeline.pad, self.pipeline.pad_mode, self.pipeline.fill255) if self.pipeline else self.ds.x
         return x if self.device.type == 'cpu' else torch.from_numpy(x).to(self.device)
-    return self._keep('images', size, make)
+    return self._keep('images', 0, make)
 
-# %% ../nbs/00_data.ipynb #c071
+# %% ../nbs/00_data.ipynb #c073
 @patch
 def batch_idxs(self:Batches, epoch:int, i:int)->np.ndarray: # rows (B,) of the data set in batch `i`
     "Which images batch `i` of `epoch` holds. Raises IndexError where there is no such batch."
@@ -531,7 +538,7 @@ def batch_idxs(self:Batches, epoch:int, i:int)->np.ndarray: # rows (B,) of the d
 @patch
 def raw(self:Batches, epoch:int, i:int): # augmented images (B,H,W,3) uint8, array or tensor on the device
     "Batch `i` of `epoch` as bytes."
-    rows, x = self.batch_idxs(epoch, i), self._images(epoch)
+    rows, x = self.batch_idxs(epoch, i), self._images()
     if self.pipeline is None: return x[rows] if isinstance(x, np.ndarray) else x[torch.from_numpy(rows).to(x.device)]
     h, w = (side - 2*self.pipeline.pad for side in x.shape[1:3])
     p = self.pipeline.draw(len(rows), h, w, keyed_rng(self.seed, DRAWS, epoch, i))
@@ -546,7 +553,7 @@ def batch(self:Batches, epoch:int, i:int)->tuple: # images (B,3,H,W) float32 cha
     out = torch.from_numpy(self._reused(x.shape, np.float32)) if isinstance(x, np.ndarray) else None
     return normalize(x, self.mean, self.std, out), y
 
-# %% ../nbs/00_data.ipynb #c072
+# %% ../nbs/00_data.ipynb #c074
 @patch
 def set_epoch(self:Batches, epoch:int): # 0 or more
     "Choose the epoch that iteration shows; returns itself."

@@ -148,6 +148,7 @@ def _targets(target, n, labels):
     "Pairs (plus, minus) of keys, the classes (n,) behind each key, and whether the maps get an axis for several targets."
     ids = {'pred': None}
     def key(spec):
+        if isinstance(spec, str) and spec.isdecimal(): spec = int(spec)  # '3' in 'pred-3' is the class 3
         k = spec if isinstance(spec, (str, int)) else 'pred' if spec is None else id(spec)
         if k not in ids: ids[k] = _classes(spec, n, labels)
         return k
@@ -231,6 +232,7 @@ SCALES = ('image', 'pair', 'batch', 'none')
 
 def _finish(raw, size, scale, contrast):
     "Scaled, enlarged maps and their flags from raw ones (N,T,h,w); `contrast` (N,T) marks differences, which share no maximum in a pair."
+    if scale not in SCALES: raise ValueError(f'scale {scale!r} is not known: choose one of {", ".join(SCALES)}')
     lo, hi = raw.amin((2, 3)), raw.amax((2, 3))
     flat = hi - lo <= 1e-5 * torch.maximum(hi.abs(), lo.abs())  # relative: a map of size 1e-30 can have relief
     flag = torch.where((lo - hi).isfinite(), torch.where(flat, 1, torch.where(hi <= 0, 2, 0)), 3)
@@ -372,7 +374,7 @@ def overlay(
     cmap:str=None, # any matplotlib name; 'inferno', or 'RdBu_r' where `signed`
     signed:bool=False, # cam has two signs: zero takes the middle colour
 )->np.ndarray: # (N,H,W,3) uint8, RGB
-    "Images blended with the colours of their maps. Raises ValueError for other shapes or ranges."
+    "Images blended with the colours of their maps. Raises ValueError for other shapes, an alpha outside 0..1 or an unknown colormap; values out of range are clipped."
     img, cam = torch.as_tensor(img), torch.as_tensor(cam).detach()
     if img.ndim != 4 or (img.shape[3] if img.dtype == torch.uint8 else img.shape[1]) != 3 or not (img.dtype == torch.uint8 or img.is_floating_point()):
         raise ValueError(f'images must be float (N,3,H,W) or uint8 (N,H,W,3), not {img.dtype} {tuple(img.shape)}')
@@ -431,6 +433,7 @@ def _grids(model, x):
             logits = model(x.detach().clone().requires_grad_())
         finally:
             for h in hooks: h.remove()
+        if not isinstance(logits, Tensor) or logits.ndim != 2: raise ValueError('the model must return logits (N,classes) as one tensor')
         outs = {k: v[-1] for k, v in seen.items() if isinstance(v[-1], Tensor) and v[-1].requires_grad}
         grads = torch.autograd.grad(logits.amax(1).sum(), list(outs.values()), allow_unused=True)
     rows = {}
@@ -523,13 +526,14 @@ def explain_errors(
     model:nn.Module, # left as it was
     batches, # yields images (B,3,H,W) normalised, and true classes (B,); each sample once, of one size
     layer=None, # dotted name or module; None lets `pick_layer` choose
-    target=('pred', 'true'), # what to explain of each misclassified sample, as in `gradcam`
+    target=('pred', 'true'), # of each misclassified sample: 'pred', 'true', a class number, a contrast, or a tuple of these
     method='gradcam', # name of a method, or a function of A and G
     scale:str='pair', # predicted and true share a maximum; or 'image', 'batch', 'none'
     call:int=None, # which run of a layer that runs several times in one forward, from 0
 )->Errors: # logits and losses of all samples, maps of the misclassified
     "Evaluate and explain in one pass. Raises ValueError for an empty loader or labels that the model does not have."
     model, method, module, alone = getattr(model, '_orig_mod', model), _method(method), None, None
+    if isinstance(target, str) and target == 'all': raise ValueError("explain_errors explains single classes: pass 'pred', 'true', a class number, a contrast, or a tuple of these")
     if scale not in SCALES: raise ValueError(f'scale {scale!r} is not known: choose one of {", ".join(SCALES)}')
     seen, waiting, maps = [], [], []                         # logits and targets of all; rows to explain; their maps
     def explain(): maps.append(_explain_rows(model, module, call, waiting, alone, target, method)); waiting.clear()

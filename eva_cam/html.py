@@ -148,7 +148,7 @@ def _looked(interp):
         yield (f'The map of the class it chose and that of the true class share {100*shared.mean():.0f} % of their weight. In {_count(len(same), "mistake")} '
                f'they share more than a quarter{": there it looked at the right place and read it wrongly" if len(same) else ""}.'), same
     empty = rows[[bool(f[0]) for f in map_flags(raw)]]
-    if len(empty): yield f'In {_count(len(empty), "mistake")} the map is flat or negative everywhere: it explains nothing, and is marked so.', empty
+    if len(empty): yield f'In {_count(len(empty), "mistake")} the map is flat, negative everywhere or not a number: it explains nothing, and is marked so.', empty
 
 # %% ../nbs/05d_html.ipynb #c023
 def summary(

@@ -46,7 +46,7 @@ def accuracy(
 
 # %% ../nbs/01f_learner.ipynb #c010
 class Learner:
-    "A model, what it learns from, and how. Call `fit`; everything in between is open."
+    "A model, what it learns from, and how. Call `fit`; everything in between is open. Raises ValueError for settings that make no sense."
     def __init__(self,
         model:nn.Module, # placed in `compute` and trained in place
         train, # batches with `batch(epoch, i)`, `batch_idxs(epoch, i)`, `bs`, `ds` and a length
@@ -59,7 +59,7 @@ class Learner:
         compute:Compute=None, # where and how; chosen by `choose_compute` if not given
         compile:str=None, # backend of torch.compile, such as 'inductor'; pays on a GPU only
         micro:int=None, # images that go through at once; the whole batch if not given
-        eval_every:int=1, # epochs between evaluations; the last one always has one
+        eval_every:int=1, # epochs between evaluations, 1 for a plateau; the last one always has one
         cbs:tuple=(), # callbacks
         seed:int=0, # of dropout and whatever else draws at random while training
         settings:dict=None, # plain data that must agree on resuming
@@ -68,6 +68,9 @@ class Learner:
         self.evals, self.loss, self.label_smoothing, self.compute, self.compile = evals or {}, loss, label_smoothing, compute, compile
         self.micro, self.eval_every, self.cbs, self.seed, self.settings = micro, eval_every, list(cbs), seed, settings or {}
         self.sched, self.spe = make_sched(self.spec), len(train)
+        if loss not in ('mean', 'sum'): raise ValueError(f"loss is {loss!r}: choose 'mean' or 'sum'")
+        if self.spec['kind'] == 'plateau' and ('valid' not in self.evals or eval_every != 1):
+            raise ValueError("a plateau watches evals['valid'] after every epoch: hold images out, and leave eval_every at 1")
         if not self.spe: raise ValueError(f'{len(train.ds)} images make no batch of {train.bs}: lower the batch size')
         self._begin()
 
@@ -181,6 +184,7 @@ def evaluate(self:Learner,
     loss, right, n = self._total(sums)
     return loss / n, right / n
 
+# %% ../nbs/01f_learner.ipynb #c032
 @patch
 def _end_epoch(self:Learner):
     self._check()
@@ -190,10 +194,11 @@ def _end_epoch(self:Learner):
     if self.step == self.total or round(row['epoch']) % self.eval_every == 0:
         for name, batches in self.evals.items(): row[f'{name}_loss'], row[f'{name}_accuracy'] = self.evaluate(batches)
     self.history.append(dict(row, seconds=self.seconds))
-    self._sums.zero_(); self._clock = time.perf_counter()
+    self._sums.zero_()
     self.call('after_epoch')
+    self._clock = time.perf_counter()  # neither evaluation nor callbacks are training
 
-# %% ../nbs/01f_learner.ipynb #c032
+# %% ../nbs/01f_learner.ipynb #c034
 CHECK_EVERY = 20  # steps between looks at the losses
 
 class Diverged(ValueError):
@@ -219,7 +224,7 @@ def _tick(self:Learner):
     now = time.perf_counter()
     self.seconds, self._clock = self.seconds + now - self._clock, now
 
-# %% ../nbs/01f_learner.ipynb #c034
+# %% ../nbs/01f_learner.ipynb #c036
 @patch
 def _patient_step(self:Learner, xb, yb):
     while True:
@@ -233,7 +238,7 @@ def _patient_step(self:Learner, xb, yb):
         if self.compute.kind == 'cuda': torch.cuda.empty_cache()
         print(f'out of memory: going on with pieces of {self.micro} images, {len(yb)} to a step as before')
 
-# %% ../nbs/01f_learner.ipynb #c036
+# %% ../nbs/01f_learner.ipynb #c038
 @patch
 @contextmanager
 def _own_chance(self:Learner):
@@ -259,7 +264,7 @@ def _polite_interrupt(self:Learner):
         for s, handler in before.items(): signal.signal(s, handler)
     if self.stopped: print(f'stopped by {signal.Signals(self.stopped).name} at step {self.step} of {self.total}; fit() goes on from there')
 
-# %% ../nbs/01f_learner.ipynb #c038
+# %% ../nbs/01f_learner.ipynb #c040
 @patch
 def fit(self:Learner,
     steps:int=None, # to take; up to the end of the run if not given

@@ -28,7 +28,8 @@ def borrowed(
     params = [(p, p.grad, p.requires_grad) for p in learn.model.parameters()]
     modes, chance = [(m, m.training) for m in learn.model.modules()], rng_state()
     kept = {k: copy.copy(getattr(learn, k)) for k in ('step', 'micro', 'losses', 'lrs', '_recent')}
-    sums = learn._sums.clone()
+    sums, averaged = learn._sums.clone(), learn.averaged
+    learn.averaged = None  # the loss must be of the weights that move
     for p, _, _ in params: p.grad = None
     try: yield
     finally:
@@ -36,7 +37,7 @@ def borrowed(
         for p, grad, needed in params: p.requires_grad_(needed); p.grad = grad
         for m, training in modes: m.training = training
         for k, v in kept.items(): setattr(learn, k, v)
-        learn._sums = sums
+        learn._sums, learn.averaged = sums, averaged
         set_rng_state(chance)
 
 # %% ../nbs/03_lr_find.ipynb #c011

@@ -19,7 +19,7 @@ def cam(
     A:Tensor, # activations (N,C,h,w)
     G:Tensor, # gradient at `A`, the same in all cells of a channel
 )->Tensor: # (N,h,w)
-    "CAM: channels weighted by a linear head. Raises ValueError if the head is not an average pool and a linear layer. Source: Zhou et al. 2016, equation 2."
+    "CAM: channels weighted by a linear head. Raises ValueError if the gradient differs between the cells of a channel, as it does unless an average pool follows; several layers behind that pool are not noticed. Source: Zhou et al. 2016, equation 2."
     if not torch.equal(G, G[..., :1, :1].expand_as(G)): raise ValueError('CAM needs an average pool and a linear layer right behind the layer: use gradcam here')
     return gradcam_map(A, G) * A[0, 0].numel()
 
@@ -98,6 +98,7 @@ def finercam(
     scale:str='image', # as in `gradcam`
 )->CamResult: # target, logit and prob are those of the class explained
     "What sets a class apart from its nearest rivals. Raises ValueError for more rivals than the model has. Source: Zhang et al. 2025, section 3."
+    model = getattr(model, '_orig_mod', model)
     x, module, f = _checked(model, x), find_layer(model, layer), _method(method)
     pairs, ids, several = _targets(target, len(x), labels)
     if several or pairs[0][1] is not None: raise ValueError('finercam makes its own contrast: pass one class per image')
@@ -137,6 +138,7 @@ def ablationcam(
     bs:int=128, # ablated activations at a time
 )->CamResult: # maps, flags, logits
     "Channels weighted by what the logit loses without them. Raises ValueError for a contrast. Source: Desai and Ramaswamy 2020, equation 3, without its division."
+    model = getattr(model, '_orig_mod', model)
     x, module = _checked(model, x), find_layer(model, layer)
     pairs, ids, several = _targets(target, len(x), labels)
     if several or pairs[0][1] is not None: raise ValueError('ablationcam explains one class per image: call it once for each target')
@@ -159,6 +161,7 @@ def scorecam(
     bs:int=128, # masked images at a time
 )->CamResult: # maps, flags, logits
     "Channels weighted by the logit of the image seen through them. Raises ValueError for a contrast. Source: Wang et al. 2020, algorithm 1."
+    model = getattr(model, '_orig_mod', model)
     x, module, size = _checked(model, x), find_layer(model, layer), x.shape[-2:]
     pairs, ids, several = _targets(target, len(x), labels)
     if several or pairs[0][1] is not None: raise ValueError('scorecam explains one class per image: call it once for each target')
@@ -243,6 +246,6 @@ def flipcam(
 )->CamResult: # as of the unflipped images, maps averaged
     "The mean of the maps of an image and of its mirror image, mirrored back. Raises ValueError for a contrast."
     r = gradcam(model, x, layer, target, method, labels)
-    if any('-' in str(t) for t in (target if isinstance(target, tuple) else (target,)) if isinstance(t, str)): raise ValueError('flipcam explains classes, not contrasts: subtract two results')
+    if (r.minus >= 0).any(): raise ValueError('flipcam explains classes, not contrasts: subtract two results')
     again = gradcam(model, x.flip(3), layer, r.target, method)
     return r.with_raw((r.raw + again.raw.flip(-1)) / 2, scale)

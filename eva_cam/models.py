@@ -9,7 +9,7 @@ __all__ = ['NORMS', 'ARCHS', 'META_KEYS', 'norm_layer', 'BasicBlock', 'Bottlenec
 
 # %% ../nbs/01_models.ipynb #c003
 import hashlib, json, math, os
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.resources import files
 from pathlib import Path
 
@@ -250,13 +250,14 @@ class _Watch(TorchFunctionMode):
         kw, name = kwargs or {}, getattr(func, '__name__', '')
         out = func(*args, **kw)
         seen = [t._field for a in args for t in (a if isinstance(a, (list, tuple)) else [a]) if hasattr(t, '_field')]
-        if not isinstance(out, Tensor) or not seen: return out
+        if not seen: return out
         field, step = max(seen)
         if name in ('conv2d', 'max_pool2d', 'avg_pool2d'):
             k, stride = _window(name, args, kw)
             field, step = field + (k - 1) * step, step * stride
         if name in ('conv2d', 'linear'): self.macs += out[0].numel() * args[1][0].numel()
-        out._field = (math.inf if name in _WHOLE else field, step)
+        for o in out if isinstance(out, (list, tuple)) else [out]:  # a split gives several
+            if isinstance(o, Tensor): o._field = (math.inf if name in _WHOLE else field, step)
         return out
 
 # %% ../nbs/01_models.ipynb #c043
@@ -321,6 +322,8 @@ def small_stem(
     if old.bias is not None: new.bias.data.copy_(old.bias.data)
     model.set_submodule(name, new)
     if isinstance(getattr(model, 'maxpool', None), nn.MaxPool2d): model.maxpool = nn.Identity()
+    steps = [(n, m) for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.MaxPool2d))]
+    if old.stride[0] > 1 and len(steps) > 1 and isinstance(steps[1][1], nn.MaxPool2d): model.set_submodule(steps[1][0], nn.Identity())
     return model
 
 # %% ../nbs/01_models.ipynb #c060
@@ -341,7 +344,7 @@ def build_model(
         make = lambda: timm.create_model(arch.split('/', 1)[1], num_classes=num_classes, **kw)
     else: raise ValueError(f'network {arch!r} is not known: choose one of {", ".join(ARCHS)}, torchvision/NAME or timm/NAME')
     try: model = make()
-    except (TypeError, ValueError, RuntimeError) as e: raise ValueError(f'{arch} cannot be built: {e}') from None
+    except (TypeError, ValueError, RuntimeError, AttributeError, LookupError, ArithmeticError) as e: raise ValueError(f'{arch} cannot be built: {e}') from None
     return small_stem(model) if small and arch not in ARCHS else model
 
 # %% ../nbs/01_models.ipynb #c066
@@ -395,11 +398,13 @@ def load_weights(
             header = (f.metadata() or {}).get('eva_cam')
             tensors = {k: f.get_tensor(k) for k in f.keys()}
     except SafetensorError as e: raise ValueError(f'{path.name} is not a whole safetensors file ({e}): copy it again') from None
-    if header is None: raise ValueError(f'{path.name} was not written by save_weights: it does not say which network it is for')
-    meta = json.loads(header)
-    if _digest(tensors) != meta.pop('sha256'): raise ValueError(f'{path.name} has been altered since it was written: copy it again')
-    model = build_model(meta['arch'], len(meta['classes']), **meta['arch_kw'])
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+    try: meta = json.loads(header); seal, arch, n, kw = meta.pop('sha256'), meta['arch'], len(meta['classes']), dict(meta['arch_kw'])
+    except (TypeError, ValueError, KeyError, AttributeError): raise ValueError(f'{path.name} was not written by save_weights: it does not say which network it is for') from None
+    if _digest(tensors) != seal: raise ValueError(f'{path.name} has been altered since it was written: copy it again')
+    try:
+        with torch.device('meta') if arch in ARCHS else nullcontext(): model = build_model(arch, n, **kw)  # without memory: the weights are those of the file
+        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, assign=True)
+    except (RuntimeError, TypeError, AttributeError) as e: raise ValueError(f'{path.name} does not hold the weights of {arch}: {" ".join(str(e).split())[:150]}') from None
     return model.eval(), meta
 
 def pretrained(

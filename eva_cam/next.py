@@ -56,9 +56,11 @@ def border_share(
     "Share of each map's weight that lies on the border of the image."
     K, h, w = raw.shape
     H, W = size
-    units = nn.functional.interpolate(torch.eye(h * w).view(h * w, 1, h, w), size=(H, W), mode='bilinear', align_corners=False)[:, 0].numpy()
-    dy, dx = round(H * width), round(W * width)
-    all_, inner = units.sum((1, 2)), units[:, dy:H-dy, dx:W-dx].sum((1, 2))
+    def along(cells, n):
+        up, cut = nn.functional.interpolate(torch.eye(cells)[:, None], n, mode='linear', align_corners=False)[:, 0].numpy(), round(n * width)
+        return up.sum(1), up[:, cut:n - cut].sum(1)
+    (all_y, in_y), (all_x, in_x) = along(h, H), along(w, W)
+    all_, inner = np.outer(all_y, all_x).ravel(), np.outer(in_y, in_x).ravel()
     m = np.maximum(raw.reshape(K, -1), 0)
     total = m @ all_
     return 1 - np.divide(m @ inner, total, out=np.full(K, np.nan), where=total > 0)

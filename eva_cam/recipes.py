@@ -58,12 +58,14 @@ def to_dict(self:Recipe,
 def from_dict(cls:Recipe,
     d:dict, # from `to_dict`, perhaps by way of JSON
 )->Recipe: # the recipe
-    "The recipe that `to_dict` described. Raises ValueError for a setting that does not exist."
+    "The recipe that `to_dict` described. Raises ValueError for a setting that does not exist, is missing or makes no sense."
     extra = set(d) - {f.name for f in fields(cls)}
     if extra: raise ValueError(f'a recipe has no {sorted(extra)[0]}: leave it out')
     def made(d): return {k: Pipeline(**v) if k == 'pipeline' else v for k, v in d.items()}
-    return cls(**made({**d, 'improved': made(d.get('improved', {}))}))
+    try: return cls(**made({**d, 'improved': made(d.get('improved', {}))}))
+    except (TypeError, AttributeError, LookupError, ArithmeticError) as e: raise ValueError(f'this describes no recipe ({e}): compare it with what to_dict gives') from None
 
+# %% ../nbs/01e_recipes.ipynb #c009
 @patch
 def change(self:Recipe,
     **kw, # settings and their new values
@@ -82,7 +84,7 @@ def form(self:Recipe,
     if name != 'improved' or not self.improved: raise ValueError(f"{self.name} has {'faithful and improved forms' if self.improved else 'a faithful form only'}, not {name!r}")
     return self.change(**self.improved)
 
-# %% ../nbs/01e_recipes.ipynb #c009
+# %% ../nbs/01e_recipes.ipynb #c011
 _SGD = dict(kind='sgd', lr=0.01, momentum=0.9)
 _BETTER = dict(pipeline=Pipeline(pad=4, crop=32, flip=0.5, holes=(1, 1), hole_size=(8, 8)), sched=dict(kind='one_cycle', peak=5, start=0.1, end=0.002),
                opt=dict(kind='sgd', lr=0.4, momentum=0.9, nesterov=True, weight_decay=5e-4), bs=512, valid=0)
@@ -99,7 +101,7 @@ _SIX = [
         24, 128, 'layer4', author=87.51, about='One third of the rate every ten epochs', improved=_BETTER),
 ]
 
-# %% ../nbs/01e_recipes.ipynb #c010
+# %% ../nbs/01e_recipes.ipynb #c012
 _SIX += [
     Recipe('eva4_plateau', 'resnet18', Pipeline(flip=0.5, holes=(1, 1), hole_size=(8, 8)), dict(kind='sgd', lr=0.07, momentum=0.9, weight_decay=0.004),
         dict(kind='plateau', patience=3, gamma=0.2), 30, 512, 'layer3', valid=5000, author=90.71,
@@ -111,7 +113,7 @@ _SIX += [
         about='Rotation, light and two holes, all through albumentations', improved=_BETTER),
 ]
 
-# %% ../nbs/01e_recipes.ipynb #c012
+# %% ../nbs/01e_recipes.ipynb #c014
 _OURS = [
     Recipe('fast', 'fast_net', Pipeline(pad=2, pad_mode='reflect', flip='alternate'),
         dict(kind='muon', lr=0.18, momentum=0.7, head_lr=0.67, bias_lr=0.053, bias_momentum=0.85, weight_decay=0.002, whiten_epochs=3),
@@ -138,7 +140,7 @@ def recipe_table(
     return pd.DataFrame([dict(recipe=r.name, network=r.arch, optimiser=r.opt['kind'], rate=r.opt['lr'], schedule=r.sched['kind'], epochs=r.epochs,
         batch=r.bs, cam=r.cam_layer, author=f'{r.author:.2f}' if r.author else '', forms='faithful, improved' if r.improved else 'faithful') for r in RECIPES.values()])
 
-# %% ../nbs/01e_recipes.ipynb #c019
+# %% ../nbs/01e_recipes.ipynb #c021
 class Growing:
     "Training batches whose images grow along a recipe's `grow`; otherwise like `Batches`."
     def __init__(self,

@@ -14,7 +14,7 @@ import numpy as np, torch
 from fastcore.basics import patch
 from torch import nn
 
-from .data import ImageSet, Batches, normalize
+from .data import ImageSet, Batches, normalize, read_arrays
 from .gradcam import FLAGS, _finish, explain_errors, gradcam, overlay, pick_layer, undisturbed
 
 # %% ../nbs/05_report.ipynb #c008
@@ -77,7 +77,7 @@ def interpret(
     ds:ImageSet, # N images of C classes
     mean:tuple, # three floats, 0..1, that the model was trained with
     std:tuple, # three floats, 0..1
-    layer:str=None, # name of the layer to explain; picked and said where None
+    layer:str=None, # name of the layer to explain; picked by `pick_layer`, and kept in `meta`, where None
     method:str='gradcam', # any method of `eva_cam.gradcam.gradcam`
     bs:int=None, # images a batch; None takes 500 at 32x32 and fewer where they are larger
     meta:dict=None, # how the model was made, kept for the report
@@ -402,6 +402,9 @@ def gallery(self:Interpretation,
         heat = self.overlays(rows, which, alpha, cmap)
         tiles = np.concatenate([tiles, heat], 2) if pairs else heat
     words = [[f'Pred: {names[self.pred[r]]} {100*self.conf[r]:.0f} %', f'Act: {names[self.y[r]]}  #{self.ds.idxs[r]}'] for r in rows]
+    if which in WHICH[:2]:
+        flags = [f[WHICH.index(which)] for f in map_flags(self.raw_maps(rows))]
+        if any(flags): words = [w + [f'map is {f}' if f else ''] for w, f in zip(words, flags)]
     kind = f'with {"the difference of their maps" if which == "difference" else f"the map of the {which} class"} at {self.meta["layer"]}' if which else 'plain'
     return mosaic(tiles, words, cols, f'{len(rows)} images, {kind}; below each the class predicted, its probability, the actual class and the number of the image', across, map_key(which, cmap))
 
@@ -435,13 +438,12 @@ def load_interpretation(
     path = Path(path)
     if not (path/'manifest.json').is_file(): raise FileNotFoundError(f'no interpretation in {path.name}: give a folder written by save')
     try:
-        says = json.loads((path/'manifest.json').read_text(encoding='utf-8'))
-        with np.load(path/'pixels.npz') as z: x = z['x']
-        with np.load(path/'results.npz') as z: r = {k: z[k] for k in z.files}
+        says, r = json.loads((path/'manifest.json').read_text(encoding='utf-8')), read_arrays(path/'results.npz')
+        ds = ImageSet(read_arrays(path/'pixels.npz')['x'], r['y'], says['classes'], r['idxs'], says['name'], files=says['files'])
+        logits, rows, maps, meta, same = r['logits'], r['rows'], r['maps'], dict(says['meta']), ds.digest() == says['digest']
     except Exception as e: raise ValueError(f'{path.name} is damaged ({type(e).__name__}): save it again') from None
-    ds = ImageSet(x, r['y'], says['classes'], r['idxs'], says['name'], files=says['files'])
-    if ds.digest() != says['digest']: raise ValueError(f'{path.name} has been altered since it was saved: its images have another digest')
-    return Interpretation(ds, r['logits'], r['rows'], r['maps'], r.get('feats'), model, says['meta'])
+    if not same: raise ValueError(f'{path.name} has been altered since it was saved: its images have another digest')
+    return Interpretation(ds, logits, rows, maps, r.get('feats'), model, meta)
 
 # %% ../nbs/05_report.ipynb #c073
 @patch

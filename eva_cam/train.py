@@ -57,6 +57,7 @@ def learner_for(
 )->Learner: # ready to `fit`
     "Build everything that `recipe` describes. Raises ValueError for an unknown recipe or unusable data."
     recipe, data = get_recipe(recipe), data if isinstance(data, Data) else load_data(data)
+    if data.train is None: raise ValueError('there are no training images: give a folder with train/ and test/, or another source')
     if recipe.valid and data.valid is None: train, valid = hold_out(data.train, recipe.valid); data = Data(train, data.test, valid)
     stats = data.train.stats()
     with torch.random.fork_rng(): torch.manual_seed(seed); model = build_model(recipe.arch, len(data.train.classes), **recipe.arch_kw)
@@ -129,9 +130,11 @@ def train_recipe(
 @call_parse
 def eva_cam_train(
     recipe:str='fast', # name of the recipe; --list shows them
-    data:str='sample', # 'sample', 'cifar10', 'cifar100', an .npz file, or a folder of images
+    data:str='sample', # 'sample', 'cifar10', 'cifar100', an .npz file, a folder with train/ and test/, or 'hf:' and a name
+    size:int=0, # side to resize the images to in pixels; 0 leaves them
     epochs:float=0., # passes over the training images; 0 takes the recipe's
     bs:int=0, # images in a batch; 0 takes the recipe's
+    valid:int=0, # training images to hold out; 0 takes the recipe's
     seed:int=0, # of weights, order, augmentation and dropout
     out:str='', # folder of the run; runs/RECIPE_SEED if not given
     form:str='faithful', # or 'improved'
@@ -140,9 +143,9 @@ def eva_cam_train(
 ):
     "Train a recipe and keep checkpoints, history, weights and result in a folder."
     if list: print(recipe_table().to_string(index=False)); return
-    changes = {k: v for k, v in dict(epochs=epochs, bs=bs).items() if v}
+    changes = {k: v for k, v in dict(epochs=epochs, bs=bs, valid=valid).items() if v}
     out = out or f'runs/{recipe}_{seed}'
-    try: learn = train_recipe(recipe, data, seed, out, resume, form, **changes)
+    try: learn = train_recipe(recipe, load_data(data, size=size or None), seed, out, resume, form, **changes)
     except (ValueError, TypeError, OSError) as e: print(f'eva_cam_train: {e}', file=sys.stderr); sys.exit(2)
     if learn.stopped: print('to go on: the same command with --resume'); sys.exit(128 + learn.stopped)
     if learn.rank == 0:

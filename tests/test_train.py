@@ -1,14 +1,14 @@
 "What a notebook cell cannot try: kill -9 in the middle of a run, Ctrl-C from outside, and two processes beside one."
-import json, os, signal, subprocess, sys, time
+import json, os, random, signal, subprocess, sys, time
 import pytest, torch
 from eva_cam.checkpoints import newest_checkpoint, read_checkpoint
 
 RUN = '''
-import sys
+import os, sys
 from eva_cam.compute import Compute
 from eva_cam.callbacks import SaveCheckpoints
 from eva_cam.train import learner_for, RECIPES
-small = RECIPES['best'].change(arch_kw=dict(width=4), bs=50, epochs=1.5, sched=dict(kind='one_cycle', peak=0.5))
+small = RECIPES['best'].change(arch_kw=dict(width=4), bs=int(os.environ['BS']), epochs=1.5, sched=dict(kind='one_cycle', peak=0.5))
 learn = learner_for(small, seed=1, compute=Compute(threads=1), cbs=[SaveCheckpoints(sys.argv[1], steps=1)], eval_every=9)
 if len(sys.argv) > 2: learn.resume(sys.argv[1])
 print('ready', flush=True)
@@ -26,22 +26,24 @@ def wait_for_step(folder, step, p):
         time.sleep(0.02)
     raise AssertionError(f'no step {step} after two minutes')
 
-def test_kill_leaves_a_whole_checkpoint_and_the_run_ends_on_the_same_bits(tmp_path):
-    through, killed = tmp_path / 'through', tmp_path / 'killed'
+@pytest.mark.parametrize('kills,bs', [(4, 50), pytest.param(50, 10, marks=pytest.mark.long)])
+def test_kill_leaves_a_whole_checkpoint_and_the_run_ends_on_the_same_bits(tmp_path, monkeypatch, kills, bs):
+    monkeypatch.setenv('BS', str(bs))
+    through, killed, moments, args = tmp_path / 'through', tmp_path / 'killed', random.Random(kills), ()
     p = start(through); out, err = p.communicate(timeout=300); assert p.returncode == 0, err
-    args = ()
-    for step in (3, 11, 23, 42):
+    for _ in range(kills):
+        done = newest_checkpoint(killed)[1]['step'] if args else 0
         p = start(killed, *args)
         try:
-            wait_for_step(killed, step, p)
-            time.sleep(0.013 * step % 0.1)  # at another moment of the step each time
+            wait_for_step(killed, done + moments.randint(1, max(1, 3000 // bs // kills - 3)), p)
+            time.sleep(moments.uniform(0, 0.08))  # at another moment of the step each time
         finally: p.send_signal(signal.SIGKILL); p.communicate()
         kept = sorted(killed.glob('ckpt_*.pt')); assert kept
         for f in kept: read_checkpoint(f)  # every one of them is whole
         args = ('resume',)
     p = start(killed, 'resume'); out, err = p.communicate(timeout=300); assert p.returncode == 0, err
     a, b = (newest_checkpoint(f)[1] for f in (through, killed))
-    assert a['step'] == b['step'] == 60 and a['losses'] == b['losses']
+    assert a['step'] == b['step'] == 3000 // bs and a['losses'] == b['losses']
     for part in ('model', 'cbs'):
         x, y = (s[part] if part == 'model' else s[part]['EMA'] for s in (a, b))
         for k in x: torch.testing.assert_close(y[k], x[k], rtol=0, atol=0)
@@ -59,6 +61,23 @@ def test_a_signal_ends_after_the_step_and_resume_goes_on(tmp_path, sig):
     r = subprocess.run([*cmd, '--resume'], capture_output=True, text=True, timeout=300)
     assert r.returncode == 0 and 'after 1 epochs' in r.stdout, r.stderr
     assert {'weights.safetensors', 'result.json', 'history.csv'} <= {f.name for f in (tmp_path / 'run').iterdir()}
+
+FLAT = '''
+import resource
+from eva_cam.compute import Compute
+from eva_cam.train import learner_for, RECIPES
+class Watch:
+    def after_step(self, learn):
+        if learn.step % 500 == 0: print(int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize(), flush=True)
+learner_for(RECIPES['best'].change(arch_kw=dict(width=4), bs=50, epochs=50), seed=1, compute=Compute(threads=1), cbs=[Watch()], eval_every=10).fit()
+'''
+
+@pytest.mark.long
+@pytest.mark.skipif(not os.path.exists('/proc/self/statm'), reason='the memory of a process is read from /proc')
+def test_two_thousand_steps_hold_the_memory_flat():
+    p = subprocess.run([sys.executable, '-c', FLAT], capture_output=True, text=True, timeout=900); assert p.returncode == 0, p.stderr
+    first, *rest = [int(l) for l in p.stdout.split()]
+    assert len(rest) == 3 and max(rest) <= 1.01 * first, p.stdout
 
 TWO = '''
 import json, os, sys, torch, torch.distributed as dist
