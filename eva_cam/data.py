@@ -154,11 +154,9 @@ def read_arrays(path # an .npz
     except Exception as e: raise ValueError(f'{path} is not a readable .npz ({type(e).__name__}: {e}); make it again with numpy.savez') from e  # foreign bytes can fail anyhow
     raise ValueError(f'{path} would unpack to {size/2**30:,.0f} GB, and {MOST_BYTES/2**30:.0f} is the most that is read; split it')
 
-# %% ../nbs/00_data.ipynb #c026
 def _read_npz(path, skip_bad):
     "`Data` from an .npz of x_train, y_train, x_test, y_test and perhaps classes; grey images become RGB."
-    a = read_arrays(path)
-    missing = {'x_train', 'y_train', 'x_test', 'y_test'} - set(a)
+    missing = {'x_train', 'y_train', 'x_test', 'y_test'} - set(a := read_arrays(path))
     if missing: raise ValueError(f'{path} lacks {", ".join(sorted(missing))}; it has {", ".join(sorted(a)) or "nothing"}')
     known = all(hashlib.sha256(np.ascontiguousarray(a[f'x_{s}'])).hexdigest() == d for s, d in CIFAR10_SHA256.items())
     classes, name = CIFAR10_CLASSES if known else range(int(a['y_train'].max(initial=0)) + 1), 'CIFAR-10' if known else Path(path).stem
@@ -169,7 +167,7 @@ def _read_npz(path, skip_bad):
         return _checked(ImageSet(x, a[f'y_{s}'].reshape(-1), [str(c) for c in classes], None, f'{name}, {s}', s), skip_bad)
     return Data(split('train'), split('test'))
 
-# %% ../nbs/00_data.ipynb #c028
+# %% ../nbs/00_data.ipynb #c026
 def load_data(source='sample',     # 'sample', 'cifar10', 'cifar100', the path of an .npz or of a folder, or 'hf:' and a name
               valid:int=0,         # training images to hold out for choices, each class giving its share
               seed:int=0,          # which ones
@@ -192,7 +190,7 @@ def load_data(source='sample',     # 'sample', 'cifar10', 'cifar100', the path o
     if valid: data.train, data.valid = hold_out(data.train, valid, seed)
     return data
 
-# %% ../nbs/00_data.ipynb #c032
+# %% ../nbs/00_data.ipynb #c030
 def pixel_stats(chunks # iterable of images (B,H,W,3) uint8; one pass, one chunk in memory at a time
                )->tuple: # mean and std, each 3 floats on the scale 0..1
     "Mean and standard deviation of each channel, pooled over all pixels. Raises ValueError where there are none."
@@ -213,7 +211,7 @@ def stats(self:ImageSet)->tuple: # mean and std, each 3 floats on the scale 0..1
     "Channel statistics of these images; normalise with those of the training split, never with the test split's."
     return pixel_stats(self.x[i:i + 1024] for i in range(0, len(self), 1024))
 
-# %% ../nbs/00_data.ipynb #c037
+# %% ../nbs/00_data.ipynb #c035
 @contextmanager
 def _one_thread():
     "Run torch's CPU work on this thread alone, and restore the number of threads."
@@ -247,7 +245,7 @@ def denormalize(x,                # normalised images (N,3,H,W) float
     mean, std = (torch.as_tensor(v, dtype=torch.float32, device=x.device).view(3, 1, 1) for v in (mean, std))
     return (x.float()*std + mean).clamp(0, 1)
 
-# %% ../nbs/00_data.ipynb #c041
+# %% ../nbs/00_data.ipynb #c039
 def _as_bytes(x):
     "Images as (N,H,W,3) uint8, from that or from (N,3,H,W) float in 0..1."
     x = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
@@ -279,7 +277,7 @@ def show_images(x,            # images (N,H,W,3) uint8, or (N,3,H,W) float in 0.
     ax.set_title(title, fontsize=11); ax.set_axis_off()
     return ax
 
-# %% ../nbs/00_data.ipynb #c043
+# %% ../nbs/00_data.ipynb #c041
 def show_classes(ds:ImageSet, # images to choose from
                  n:int=10,    # images of each class; fewer where a class has fewer
                  seed:int=0,  # which ones
@@ -293,7 +291,7 @@ def show_classes(ds:ImageSet, # images to choose from
         row[:len(chosen)] = ds.x[chosen]
     return show_images(sheet.reshape(-1, *ds.x.shape[1:]), cols=n, scale=scale, rows=ds.classes, title=f'{ds.name}: {n} random images of each class', ax=ax)
 
-# %% ../nbs/00_data.ipynb #c048
+# %% ../nbs/00_data.ipynb #c046
 @dataclass(frozen=True)
 class Pipeline:
     "A description of random augmentation, as plain data. Raises ValueError for values that make no sense."
@@ -322,7 +320,7 @@ class Pipeline:
     @property
     def fill255(self): return tuple(round(255*v) for v in self.fill)
 
-# %% ../nbs/00_data.ipynb #c051
+# %% ../nbs/00_data.ipynb #c049
 @patch
 def draw(self:Pipeline,
          n:int,    # images in the batch
@@ -347,7 +345,7 @@ def draw(self:Pipeline,
         p['holes'] = np.stack([y, x, hh*used, hw], -1)
     return p
 
-# %% ../nbs/00_data.ipynb #c054
+# %% ../nbs/00_data.ipynb #c052
 def _runs(x, width):
     "A view of contiguous `x` (N,H,W,3) uint8 in which item k is the `width` pixels from pixel k on."
     return np.ndarray((x.size//3 - width + 1,), f'V{3*width}', x, strides=(3,))
@@ -376,7 +374,7 @@ def _cut(x, holes, colour):
         row = np.arange(n.sum()) - (n.cumsum() - n).repeat(n)
         _runs(x, w)[first.repeat(n) + row*x.shape[2]] = np.void(bytes(colour)*w)
 
-# %% ../nbs/00_data.ipynb #c058
+# %% ../nbs/00_data.ipynb #c056
 def _light_tables(alpha, beta):
     "For every image what `alpha*v + beta` makes of v = 0..255, clamped, fractions dropped: (B,256) uint8."
     alpha, beta = (np.asarray(v, np.float32)[:, None] for v in (alpha, beta))
@@ -408,7 +406,7 @@ def apply(self:Pipeline,
     if 'holes' in p: _cut(out, p['holes'], self.fill255)
     return out
 
-# %% ../nbs/00_data.ipynb #c060
+# %% ../nbs/00_data.ipynb #c058
 @patch
 def padded(self:ImageSet,
            pad:int=0,            # pixels on every side
@@ -426,7 +424,7 @@ def padded(self:ImageSet,
         self._pad, self.x = (key, edge), edge[:, pad:pad + h, pad:pad + w]
     return self._pad[1]
 
-# %% ../nbs/00_data.ipynb #c063
+# %% ../nbs/00_data.ipynb #c061
 def _rotate_tensor(x, angle, colour):
     "Rotated copies of the uint8 tensor `x` (B,H,W,3); bilinear, corners filled with `colour`."
     from torch.nn import functional as F
@@ -457,7 +455,7 @@ def apply_tensor(self:Pipeline,
         out = torch.where(inside.any(1)[..., None], torch.tensor(self.fill255, dtype=torch.uint8, device=x.device), out)
     return out
 
-# %% ../nbs/00_data.ipynb #c066
+# %% ../nbs/00_data.ipynb #c064
 def _holders(a): return sys.getrefcount(a)
 
 class _Reused:
@@ -475,7 +473,7 @@ class _Reused:
         if len(ring) < self.keep: ring.append(a)
         return a
 
-# %% ../nbs/00_data.ipynb #c069
+# %% ../nbs/00_data.ipynb #c067
 class Batches:
     "Normalised batches of an `ImageSet`, each a pure function of (seed, epoch, number). Raises ValueError for augmented test images."
     def __init__(self,
@@ -498,7 +496,7 @@ class Batches:
         self.seed, self.device, self.epoch = seed, torch.device(device), 0
         self._kept, self._reused = {}, _Reused()
 
-# %% ../nbs/00_data.ipynb #c071
+# %% ../nbs/00_data.ipynb #c069
 @patch
 def __len__(self:Batches): return len(self.ds)//self.bs if self.drop_last else -(-len(self.ds)//self.bs)
 
@@ -528,7 +526,7 @@ def _images(self:Batches):
         return x if self.device.type == 'cpu' else torch.from_numpy(x).to(self.device)
     return self._keep('images', 0, make)
 
-# %% ../nbs/00_data.ipynb #c073
+# %% ../nbs/00_data.ipynb #c071
 @patch
 def batch_idxs(self:Batches, epoch:int, i:int)->np.ndarray: # rows (B,) of the data set in batch `i`
     "Which images batch `i` of `epoch` holds. Raises IndexError where there is no such batch."
@@ -553,7 +551,7 @@ def batch(self:Batches, epoch:int, i:int)->tuple: # images (B,3,H,W) float32 cha
     out = torch.from_numpy(self._reused(x.shape, np.float32)) if isinstance(x, np.ndarray) else None
     return normalize(x, self.mean, self.std, out), y
 
-# %% ../nbs/00_data.ipynb #c074
+# %% ../nbs/00_data.ipynb #c072
 @patch
 def set_epoch(self:Batches, epoch:int): # 0 or more
     "Choose the epoch that iteration shows; returns itself."
