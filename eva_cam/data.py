@@ -475,7 +475,7 @@ class _Reused:
 
 # %% ../nbs/00_data.ipynb #c067
 class Batches:
-    "Normalised batches of an `ImageSet`, each a pure function of (seed, epoch, number). Raises ValueError for augmented test images."
+    "Normalised batches of an `ImageSet`, each a pure function of (seed, epoch, number). Raises ValueError for augmented test images, an empty set, labels that are no class or `bs` below 1, and TypeError for another pipeline."
     def __init__(self,
                  ds:ImageSet,       # the images
                  bs:int,            # images in a batch

@@ -111,7 +111,7 @@ def train_recipe(
     cbs:tuple=(), # more callbacks, such as `LivePlot()`
     **changes, # settings of the recipe to change, such as `epochs` and `bs`
 )->Learner: # trained, with `figures` if it went through to the end
-    "Train a recipe. Raises ValueError for unusable settings, data or folders, and `Diverged` when the loss is no longer a number."
+    "Train a recipe. Raises ValueError for unusable settings, data or folders, FileNotFoundError where data or a checkpoint is missing, and `Diverged` when the loss is no longer a number."
     recipe = get_recipe(recipe).form(form).change(**changes)
     if resume and not out: raise ValueError('resume needs the folder of the run: say where with out')
     cbs = [*([SaveCheckpoints(out), HistoryFiles(out)] if out else []), *([Progress()] if progress else []), *cbs]
