@@ -15,7 +15,6 @@ from eva_cam.data import CIFAR10_MEAN, CIFAR10_STD, ImageSet, load_data
 ROUNDS, BS = 9, 512
 PLAIN = Pipeline(pad=4, flip=0.5, holes=(1, 1), hole_size=(8, 8))
 RICH = Pipeline(pad=4, flip=0.5, rotate=8, brightness=0.05, contrast=0.05, holes=(1, 1), hole_size=(8, 8))
-torch.set_num_threads(1)
 
 class PerImage(torch.utils.data.Dataset):
     "The usual way: one image at a time, augmented, normalised and made a tensor by albumentations."
@@ -94,6 +93,7 @@ def measure():
     return rows
 
 if __name__ == '__main__':
+    torch.set_num_threads(1)
     rows, short = measure(), 0
     for name, (value, goal, unit, _) in rows.items():
         holds = goal is None or (value <= goal if 'at most' in unit else value >= goal)

@@ -9,9 +9,9 @@ numbers. With a GPU, whole runs of 24 epochs over 50,000 images (the shipped 2,0
 import json, platform, statistics, sys, time
 from pathlib import Path
 import numpy as np, torch, torch.nn.functional as F
-from eva_cam.augment import albumentations
+from augment import PerImage
 from eva_cam.compute import Compute, choose_compute, computing
-from eva_cam.data import Batches, CIFAR10_MEAN, CIFAR10_STD, Data, ImageSet, load_data, normalize
+from eva_cam.data import Batches, Data, ImageSet, load_data
 from eva_cam.learner import Learner
 from eva_cam.models import build_model
 from eva_cam.optim import make_opt
@@ -24,15 +24,6 @@ GOALS = {'custom_resnet': 2.2, 'resnet18': 2.5}  # where bfloat16 is native; NEV
 NEVER_BELOW, OVERHEAD = 1.25, 0.02
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 sample = load_data('sample')
-
-class PerImage(torch.utils.data.Dataset):
-    "One image at a time, augmented, normalised and made a tensor by albumentations."
-    def __init__(self, ds, pipeline):
-        from albumentations.pytorch import ToTensorV2
-        A = albumentations()
-        self.ds, self.compose = ds, A.Compose([*pipeline.compose(32, 32).transforms, A.Normalize(CIFAR10_MEAN, CIFAR10_STD, p=1), ToTensorV2(p=1)], p=1)
-    def __len__(self): return len(self.ds)
-    def __getitem__(self, i): return self.compose(image=self.ds.x[i])['image'], int(self.ds.y[i])
 
 def now():
     if DEVICE == 'cuda': torch.cuda.synchronize()

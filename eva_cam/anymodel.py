@@ -13,6 +13,7 @@ from torch import nn, Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .gradcam import undisturbed
+from .models import replace_module
 
 # %% ../nbs/04c_anymodel.ipynb #c029
 def _agree(a, b): return torch.allclose(a, b, rtol=1e-3, atol=1e-3 * b.abs().max().item())
@@ -52,7 +53,7 @@ def fast_copy(
         for conv, bn in eaten:
             if conv is None or convs.count(conv) > 1 or bns.count(bn) > 1: continue  # a module that runs twice keeps its weights
             conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias)
-            fast.set_submodule(names[bn], nn.Identity())
+            replace_module(fast, names[bn], nn.Identity())
         if not _agree(fast(x[:2]), before): raise ValueError('folding the batch norms changes the logits of this model: use the model itself')
         _overwrite(fast, x[:2], before)
     return fast.to(dtype=dtype, memory_format=torch.channels_last)

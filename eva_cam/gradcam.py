@@ -230,9 +230,14 @@ def to_grid(
 FLAGS = ('', 'flat', 'negative', 'nan')
 SCALES = ('image', 'pair', 'batch', 'none')
 
+def _scale(scale):
+    "The same name, if there is such a scaling."
+    if scale not in SCALES: raise ValueError(f'scale {scale!r} is not known: choose one of {", ".join(SCALES)}')
+    return scale
+
 def _finish(raw, size, scale, contrast):
     "Scaled, enlarged maps and their flags from raw ones (N,T,h,w); `contrast` (N,T) marks differences, which share no maximum in a pair."
-    if scale not in SCALES: raise ValueError(f'scale {scale!r} is not known: choose one of {", ".join(SCALES)}')
+    _scale(scale)
     lo, hi = raw.amin((2, 3)), raw.amax((2, 3))
     flat = hi - lo <= 1e-5 * torch.maximum(hi.abs(), lo.abs())  # relative: a map of size 1e-30 can have relief
     flag = torch.where((lo - hi).isfinite(), torch.where(flat, 1, torch.where(hi <= 0, 2, 0)), 3)
@@ -341,8 +346,7 @@ def gradcam(
 )->CamResult: # maps, flags, logits
     "Where the network looked: class activation maps of a batch. Raises ValueError, the model untouched. Source: Selvaraju et al. 2017."
     model = getattr(model, '_orig_mod', model)
-    x, method = _checked(model, x), _method(method)
-    if scale not in SCALES: raise ValueError(f'scale {scale!r} is not known: choose one of {", ".join(SCALES)}')
+    x, method, scale = _checked(model, x), _method(method), _scale(scale)
     if chunk is not None and chunk < 1: raise ValueError(f'chunk must be at least 1 image, not {chunk}')
     module = find_layer(model, pick_layer(model, x[:2]) if layer is None else layer)
     size, n, every = x.shape[-2:], len(x), isinstance(target, str) and target == 'all'
@@ -534,7 +538,7 @@ def explain_errors(
     "Evaluate and explain in one pass. Raises ValueError for an empty loader or labels that the model does not have."
     model, method, module, alone = getattr(model, '_orig_mod', model), _method(method), None, None
     if isinstance(target, str) and target == 'all': raise ValueError("explain_errors explains single classes: pass 'pred', 'true', a class number, a contrast, or a tuple of these")
-    if scale not in SCALES: raise ValueError(f'scale {scale!r} is not known: choose one of {", ".join(SCALES)}')
+    _scale(scale)
     seen, waiting, maps = [], [], []                         # logits and targets of all; rows to explain; their maps
     def explain(): maps.append(_explain_rows(model, module, call, waiting, alone, target, method)); waiting.clear()
     with undisturbed(model):

@@ -86,6 +86,12 @@ def counterfactual(
 METHODS['counterfactual'] = counterfactual
 
 # %% ../nbs/04a_methods.ipynb #c038
+def _one_class(target, n, labels, name):
+    "Pairs and classes, as of `_targets`, where only one class per image makes sense."
+    pairs, ids, several = _targets(target, n, labels)
+    if several or pairs[0][1] is not None: raise ValueError(f'{name} explains one class per image: call it once for each target')
+    return pairs, ids
+
 def finercam(
     model:nn.Module, # left as it was
     x:Tensor, # images (N,3,H,W), normalised
@@ -100,8 +106,7 @@ def finercam(
     "What sets a class apart from its nearest rivals. Raises ValueError for more rivals than the model has. Source: Zhang et al. 2025, section 3."
     model = getattr(model, '_orig_mod', model)
     x, module, f = _checked(model, x), find_layer(model, layer), _method(method)
-    pairs, ids, several = _targets(target, len(x), labels)
-    if several or pairs[0][1] is not None: raise ValueError('finercam makes its own contrast: pass one class per image')
+    pairs, ids = _one_class(target, len(x), labels, 'finercam')
     with undisturbed(model):
         logits, A = _run(model, x, module)
         if not 0 < k < logits.shape[1]: raise ValueError(f'k must lie in 1..{logits.shape[1] - 1}, the number of other classes, not {k}')
@@ -110,7 +115,7 @@ def finercam(
         rivals = dict(enumerate(away.topk(k, 1, largest=False)[1].unbind(1)))
         G = _gradients(logits, A, {'class': columns[key], **rivals})
         raw = f(to_grid(A.detach(), x.shape[-2:]), to_grid(G['class'] - gamma * sum(G[d] for d in rivals) / k, x.shape[-2:]))
-        return _result(logits, raw[:, None], x.shape[-2:], scale, pairs, columns, several)
+        return _result(logits, raw[:, None], x.shape[-2:], scale, pairs, columns, False)
 
 # %% ../nbs/04a_methods.ipynb #c042
 def _ablation_drops(model, x, module, A, logits, column, bs):
@@ -140,15 +145,14 @@ def ablationcam(
     "Channels weighted by what the logit loses without them. Raises ValueError for a contrast. Source: Desai and Ramaswamy 2020, equation 3, without its division."
     model = getattr(model, '_orig_mod', model)
     x, module = _checked(model, x), find_layer(model, layer)
-    pairs, ids, several = _targets(target, len(x), labels)
-    if several or pairs[0][1] is not None: raise ValueError('ablationcam explains one class per image: call it once for each target')
+    pairs, ids = _one_class(target, len(x), labels, 'ablationcam')
     with undisturbed(model):
         logits, A = _run(model, x, module)
         columns, W = _columns(ids, logits), _linear_head(logits, A)
         logits, A, c = logits.detach(), A.detach(), columns[pairs[0][0]]
         w = W[c] * A.mean((2, 3)) if W is not None else _ablation_drops(model, x, module, A, logits, c, bs)
         raw = gradcam_map(to_grid(A, x.shape[-2:]), w[:, :, None, None])
-        return _result(logits, raw[:, None], x.shape[-2:], scale, pairs, columns, several)
+        return _result(logits, raw[:, None], x.shape[-2:], scale, pairs, columns, False)
 
 # %% ../nbs/04a_methods.ipynb #c048
 def scorecam(
@@ -163,8 +167,7 @@ def scorecam(
     "Channels weighted by the logit of the image seen through them. Raises ValueError for a contrast. Source: Wang et al. 2020, algorithm 1."
     model = getattr(model, '_orig_mod', model)
     x, module, size = _checked(model, x), find_layer(model, layer), x.shape[-2:]
-    pairs, ids, several = _targets(target, len(x), labels)
-    if several or pairs[0][1] is not None: raise ValueError('scorecam explains one class per image: call it once for each target')
+    pairs, ids = _one_class(target, len(x), labels, 'scorecam')
     with undisturbed(model):
         logits, A = _run(model, x, module, grad=False)
         columns, A = _columns(ids, logits), to_grid(A, size)
@@ -176,7 +179,7 @@ def scorecam(
             mask = F.interpolate(mask[:, None], size, mode='bilinear', align_corners=False)
             scores.append(model(x[i] * mask).gather(1, c[i][:, None]))
         w = torch.cat(scores).view(n, C).softmax(1)
-        return _result(logits, gradcam_map(A, w[:, :, None, None])[:, None], size, scale, pairs, columns, several)
+        return _result(logits, gradcam_map(A, w[:, :, None, None])[:, None], size, scale, pairs, columns, False)
 
 # %% ../nbs/04a_methods.ipynb #c052
 RECTIFIERS = {F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6, F.leaky_relu, F.gelu, F.silu, F.elu, F.hardswish, F.mish}
@@ -200,8 +203,7 @@ def guided_backprop(
 )->Tensor: # (N,3,H,W), signed: what in each pixel raises the logit
     "The logit's gradient at the pixels, only positive parts passing rectifiers. Raises ValueError in a model without any. Source: Springenberg et al. 2015."
     x = _checked(model, x)
-    pairs, ids, several = _targets(target, len(x), labels)
-    if several or pairs[0][1] is not None: raise ValueError('guided_backprop explains one class per image: call it once for each target')
+    pairs, ids = _one_class(target, len(x), labels, 'guided_backprop')
     with undisturbed(model), torch.enable_grad(), _Guided() as mode:
         leaf = x.detach().clone().requires_grad_()
         logits = model(leaf * 1)                                # the product is what an in-place first layer may overwrite

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NORMS', 'ARCHS', 'META_KEYS', 'norm_layer', 'BasicBlock', 'Bottleneck', 'ResNet', 'resnet18', 'resnet34', 'resnet50',
            'CustomResNet', 'custom_resnet', 'FastNet', 'fast_net', 'whiten_init', 'eval_mode', 'layer_table',
-           'small_stem', 'build_model', 'write_aside', 'save_weights', 'load_weights', 'pretrained']
+           'replace_module', 'small_stem', 'build_model', 'write_aside', 'save_weights', 'load_weights', 'pretrained']
 
 # %% ../nbs/01_models.ipynb #c003
 import hashlib, json, math, os
@@ -307,6 +307,16 @@ def layer_table(
 # %% ../nbs/01_models.ipynb #c059
 ARCHS = dict(resnet18=resnet18, resnet34=resnet34, resnet50=resnet50, custom_resnet=custom_resnet, fast_net=fast_net)
 
+def replace_module(
+    model:nn.Module, # changed in place
+    name:str, # dotted name of one of its modules
+    new:nn.Module, # to stand there
+)->None:
+    "Put `new` in the place of the module called `name`. Raises AttributeError where there is none."
+    model.get_submodule(name)
+    parent, _, leaf = name.rpartition('.')
+    setattr(model.get_submodule(parent), leaf, new)
+
 def small_stem(
     model:nn.Module, # a network whose first convolution shrinks the image
 )->nn.Module: # the same model, changed in place
@@ -320,10 +330,10 @@ def small_stem(
     cut = (k - new.kernel_size[0]) // 2
     new.weight.data.copy_(old.weight.data[:, :, cut:cut + new.kernel_size[0], cut:cut + new.kernel_size[0]])
     if old.bias is not None: new.bias.data.copy_(old.bias.data)
-    model.set_submodule(name, new)
+    replace_module(model, name, new)
     if isinstance(getattr(model, 'maxpool', None), nn.MaxPool2d): model.maxpool = nn.Identity()
     steps = [(n, m) for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.MaxPool2d))]
-    if old.stride[0] > 1 and len(steps) > 1 and isinstance(steps[1][1], nn.MaxPool2d): model.set_submodule(steps[1][0], nn.Identity())
+    if old.stride[0] > 1 and len(steps) > 1 and isinstance(steps[1][1], nn.MaxPool2d): replace_module(model, steps[1][0], nn.Identity())
     return model
 
 # %% ../nbs/01_models.ipynb #c060

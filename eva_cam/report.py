@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from torch import nn
 
 from .data import ImageSet, Batches, normalize, read_arrays
-from .gradcam import FLAGS, _finish, explain_errors, gradcam, overlay, pick_layer, undisturbed
+from .gradcam import FLAGS, _device, _finish, explain_errors, gradcam, overlay, pick_layer, undisturbed
 
 # %% ../nbs/05_report.ipynb #c008
 class Interpretation:
@@ -69,8 +69,6 @@ class _Features:
 
 # %% ../nbs/05_report.ipynb #c015
 LEAST_CERTAIN = 20 # images explained where there is no mistake
-
-def _device(model): return next((p.device for p in model.parameters()), torch.device('cpu'))
 
 def interpret(
     model:nn.Module, # any classifier of C classes, in any mode; left as it was
