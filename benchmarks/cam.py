@@ -7,7 +7,7 @@ Contenders alternate in one process, so that a ratio compares like with like on 
 copies do so again in a second one. CPU time of all threads,
 or events on a GPU; the median of the rounds. The network is the CIFAR ResNet-18 with random weights: time does not depend on them.
 """
-import argparse, copy, io, json, os, platform, statistics, subprocess, sys, time, warnings
+import argparse, io, json, platform, statistics, subprocess, sys, time, warnings
 from contextlib import redirect_stderr
 from importlib.metadata import version
 from pathlib import Path

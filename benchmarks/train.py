@@ -10,7 +10,7 @@ import json, platform, statistics, sys, time
 from pathlib import Path
 import numpy as np, torch, torch.nn.functional as F
 from augment import PerImage
-from eva_cam.compute import Compute, choose_compute, computing
+from eva_cam.compute import choose_compute, computing
 from eva_cam.data import Batches, Data, ImageSet, load_data
 from eva_cam.learner import Learner
 from eva_cam.models import build_model

@@ -1,5 +1,5 @@
 "What the tests share: the project's root, its settings, and its notebooks."
-import configparser, sys
+import configparser, shutil, subprocess, sys, tempfile
 from pathlib import Path
 import pytest
 
@@ -15,6 +15,20 @@ def pytest_collection_modifyitems(config, items):
     if config.getoption('--long'): return
     for item in items:
         if 'long' in item.keywords: item.add_marker(pytest.mark.skip(reason='a long proof: run with --long'))
+
+def tracked(out):
+    "Copy what git tracks into the folder `out`: a project as somebody clones it."
+    for f in subprocess.run(['git', 'ls-files'], cwd=ROOT, text=True, capture_output=True, check=True).stdout.splitlines():
+        if not (ROOT / f).is_file(): continue
+        (out / f).parent.mkdir(parents=True, exist_ok=True); shutil.copy2(ROOT / f, out / f)
+    return out
+
+def build_wheel(out):
+    "The wheel of what git tracks, so that a forgotten file is missed; written into the folder `out`."
+    with tempfile.TemporaryDirectory() as tmp:
+        r = subprocess.run([sys.executable, '-m', 'build', '--wheel', '--outdir', str(out), str(tracked(Path(tmp, 'eva_cam')))], text=True, capture_output=True)
+    assert r.returncode == 0, r.stderr[-2000:]
+    return next(Path(out).glob('*.whl'))
 
 @pytest.fixture(scope='session')
 def root(): return ROOT

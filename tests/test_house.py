@@ -1,8 +1,8 @@
 "The notebooks, the package and the README are one thing said three ways; these tests hold them together."
-import filecmp, re, shutil, subprocess, sys
+import filecmp, re, subprocess, sys
 from pathlib import Path
 import nbformat, pytest
-from conftest import ROOT
+from conftest import ROOT, tracked
 
 NOTEBOOKS = sorted(p for p in (ROOT / 'nbs').rglob('*.ipynb') if not any(q.startswith(('.', '_')) for q in p.relative_to(ROOT).parts))
 LESSONS = [p for p in NOTEBOOKS if re.match(r'\d\d', p.name)]
@@ -15,11 +15,7 @@ def code_lines(cell): return [l for l in cell.source.splitlines() if l.strip() a
 @pytest.fixture(scope='module')
 def copy(tmp_path_factory):
     "A copy of what git tracks, to be changed at will."
-    out = tmp_path_factory.mktemp('copy') / 'eva_cam'
-    for f in subprocess.run(['git', 'ls-files'], cwd=ROOT, text=True, capture_output=True, check=True).stdout.splitlines():
-        if not (ROOT / f).is_file(): continue
-        (out / f).parent.mkdir(parents=True, exist_ok=True); shutil.copy2(ROOT / f, out / f)
-    return out
+    return tracked(tmp_path_factory.mktemp('copy') / 'eva_cam')
 
 def test_there_are_notebooks(): assert [p.name[:2] for p in LESSONS if p.name[2] == '_'] == ['00', '01', '02', '03', '04', '05']
 

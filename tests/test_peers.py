@@ -3,7 +3,7 @@
 Needs the versions of `pip install eva_cam[bench]`; without them these tests are skipped."""
 import copy
 
-import numpy as np, pytest, torch
+import pytest, torch
 from torch import nn
 from torch.testing import assert_close
 

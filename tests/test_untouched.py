@@ -1,5 +1,4 @@
 """Whatever is asked of a model, and however it fails, the model is afterwards as it was."""
-import copy
 
 import pytest, torch
 from torch import nn

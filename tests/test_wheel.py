@@ -1,21 +1,14 @@
 "The built wheel, in a fresh environment that has nothing but pip: what somebody gets who never sees this repository."
-import os, re, shutil, subprocess, sys, venv, zipfile
+import os, re, shutil, subprocess, venv, zipfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 import pytest
-from conftest import ROOT
+from conftest import ROOT, build_wheel
 
 def sh(*cmd, **kw): return subprocess.run([str(c) for c in cmd], text=True, capture_output=True, timeout=1200, **kw)
 
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory):
-    "A wheel built from what git tracks, so that a forgotten file is missed here."
-    src, out = tmp_path_factory.mktemp('src') / 'eva_cam', tmp_path_factory.mktemp('dist')
-    for f in sh('git', 'ls-files', cwd=ROOT).stdout.splitlines():
-        if not (ROOT / f).is_file(): continue
-        (src / f).parent.mkdir(parents=True, exist_ok=True); shutil.copy2(ROOT / f, src / f)
-    r = sh(sys.executable, '-m', 'build', '--wheel', '--outdir', out, src); assert r.returncode == 0, r.stderr[-2000:]
-    return next(out.glob('*.whl'))
+    return build_wheel(tmp_path_factory.mktemp('dist'))
 
 @pytest.fixture(scope='module')
 def fresh(wheel, tmp_path_factory):

@@ -1,7 +1,7 @@
 "A small network with fixed random weights over the shipped sample: plenty of mistakes, the same ones every time."
 import numpy as np, torch
 from torch import nn
-from eva_cam.data import CIFAR10_MEAN, CIFAR10_STD, ImageSet, load_data, resize
+from eva_cam.data import CIFAR10_MEAN, CIFAR10_STD, ImageSet, load_data
 from eva_cam.report import interpret
 
 class Net(nn.Module):

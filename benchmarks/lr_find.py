@@ -1,0 +1,132 @@
+"""How near the suggested learning rate comes to the best one, beside fastai and pytorch-lr-finder.
+
+    python benchmarks/lr_find.py
+
+PAIRS of networks and seeds are trained by One-Cycle at RATES, EPOCHS epochs each, on 1,600 of the shipped training images; the best
+rate is the bottom of the held-out loss over the rate, by the parabola through the lowest point and its neighbours. Then each finder
+is asked, with its own defaults, about the same fresh network, the same images and the same optimiser. A suggestion counts when it lies
+within a factor of 2 of the best rate. fastai wants another fastcore than nbdev 2 does, so the benchmark makes an environment of its own
+for it, over this one, in benchmarks/.lr_find, and goes on in there; nothing is installed where you called it.
+"""
+import importlib.util, json, math, os, platform, site, statistics, subprocess, sys, time, venv, warnings
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PEERS = ['fastai==2.8.12', 'torch-lr-finder==0.2.2']
+
+def inside():
+    "Go on in an environment that has the peers, made where there is none."
+    env = HERE / '.lr_find'
+    py = env / 'bin/python'
+    if not (env / 'ready').exists():
+        venv.create(env, with_pip=True, clear=True)
+        here = next((env / 'lib').glob('python*')) / 'site-packages'
+        (here / 'outer.pth').write_text(''.join(f'import site; site.addsitedir({p!r})\n' for p in site.getsitepackages()))
+        subprocess.run([py, '-m', 'pip', 'install', '-q', '--disable-pip-version-check', *PEERS], check=True)
+        (env / 'ready').touch()
+    os.execv(py, [str(py), *sys.argv])
+
+if __name__ == '__main__' and any(importlib.util.find_spec(m) is None for m in ('fastai', 'torch_lr_finder')): inside()
+
+import numpy as np, torch, torch.nn.functional as F
+from eva_cam.compute import Compute
+from eva_cam.data import Batches, load_data
+from eva_cam.learner import Learner
+from eva_cam.lr_find import DEFAULT_RULE, RULES
+from eva_cam.models import build_model
+from eva_cam.optim import make_opt
+
+NETS = {'custom_resnet': dict(width=8), 'custom_resnet, group norm': dict(width=8, norm='group'), 'custom_resnet, half as wide again': dict(width=12),
+        'resnet18': dict(width=8), 'resnet18, group norm': dict(width=8, norm='group')}
+SEEDS = 0, 1
+RATES = [0.025 * 2**k for k in range(8)]  # to 3.2
+EPOCHS, BS, FACTOR = 8, 100, 2
+ENOUGH, COST = 0.9, 0.01  # share of the pairs; of the images of 24 epochs of CIFAR-10
+sample = load_data('sample').train
+order = np.random.default_rng(0).permutation(len(sample))
+train, held = sample.subset(order[400:]), sample.subset(order[:400])
+stats = train.stats()
+
+def learner(net, seed, lr, **kw):
+    "A fresh network of that name and seed, its batches and its optimiser."
+    torch.manual_seed(seed)
+    model = build_model(net.partition(',')[0], **NETS[net])
+    batches = Batches(train, BS, None, *stats, shuffle=True, drop_last=True, seed=seed)
+    return Learner(model, batches, make_opt(model, dict(kind='sgd', lr=lr, momentum=0.9, weight_decay=5e-4)), compute=Compute('cpu', 'float32', True, 1), seed=seed, **kw)
+
+def held_loss(net, seed, lr):
+    "Loss on the held-out images after One-Cycle up to `lr`; that of guessing where the network broke."
+    learn = learner(net, seed, lr, sched=dict(kind='one_cycle', peak=2), epochs=EPOCHS)
+    try: learn.fit()
+    except ValueError: return math.log(10)
+    return min(learn.evaluate(Batches(held, 400, None, *stats))[0], math.log(10))
+
+def bottom(losses):
+    "The rate at the bottom of the parabola through the lowest loss and its neighbours, in log rate."
+    k = min(max(int(np.argmin(losses)), 1), len(losses) - 2)
+    a, b, c = losses[k-1:k+2]
+    return RATES[k] * 2 ** float(np.clip((a - c) / (2 * (a - 2*b + c)) if a - 2*b + c > 0 else 0, -1, 1))
+
+def ours(net, seed):
+    "Each of our rules, and what the sweeps cost as a share of 24 epochs of CIFAR-10."
+    found = learner(net, seed, 0.1).lr_find()
+    return {f'eva_cam {r}': float(np.median(found.read(r))) for r in RULES}, found.images / (24 * 50_000)
+
+def tensors():
+    "The training images as the networks see them."
+    return torch.cat([x for x, _ in Batches(train, 400, None, *stats)]), torch.from_numpy(train.y)
+
+def fastai(net, seed):
+    "fastai's suggestions with its defaults: 100 steps from 1e-7 to 10."
+    from fastai.callback.schedule import minimum, slide, steep, valley
+    from fastai.data.core import DataLoaders
+    from fastai.data.load import DataLoader
+    from fastai.learner import Learner as FastLearner
+    from fastai.optimizer import OptimWrapper
+    data = list(zip(*tensors()))
+    dls = DataLoaders(DataLoader(data, bs=BS, shuffle=True, drop_last=True, num_workers=0), DataLoader(data, bs=BS, num_workers=0))
+    learn = FastLearner(dls, learner(net, seed, 0.1).model, F.cross_entropy, opt_func=lambda p, **kw: OptimWrapper(p, torch.optim.SGD, momentum=0.9, weight_decay=5e-4, **kw), path=HERE / '.lr_find')
+    with learn.no_bar(), learn.no_logging(): found = learn.lr_find(suggest_funcs=(minimum, steep, valley, slide), show_plot=False)
+    return {f'fastai {k}': float(v) for k, v in zip(('minimum/10', 'steep', 'valley', 'slide'), found)}
+
+def torch_lr_finder(net, seed):
+    "pytorch-lr-finder's suggestion with its defaults, over the range of its README: 100 steps from 1e-7 to 100."
+    import matplotlib; matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+    from torch_lr_finder import LRFinder
+    model = learner(net, seed, 0.1).model
+    finder = LRFinder(model, torch.optim.SGD(model.parameters(), lr=1e-7, momentum=0.9, weight_decay=5e-4), torch.nn.CrossEntropyLoss(), device='cpu')
+    torch.manual_seed(seed)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*tensors()), BS, shuffle=True, drop_last=True)
+    finder.range_test(loader, end_lr=100, num_iter=100)
+    _, lr = finder.plot(ax=plt.figure().add_subplot())
+    plt.close('all'); finder.reset()
+    return {'pytorch-lr-finder': float(lr)}
+
+def pair(net, seed):
+    "The best rate of a network and a seed, and what everybody says of it; in a process of its own, on one thread."
+    warnings.filterwarnings('ignore'); torch.set_num_threads(1)
+    losses = [held_loss(net, seed, lr) for lr in RATES]
+    said, cost = ours(net, seed)
+    return dict(network=net, seed=seed, best=bottom(losses), held_loss=dict(zip(map(str, RATES), losses)), said=said | fastai(net, seed) | torch_lr_finder(net, seed), cost=cost)
+
+def main():
+    pairs, start = [], time.time()
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for p in pool.map(pair, *zip(*[(n, s) for n in NETS for s in SEEDS])):
+            pairs.append(p)
+            print(f"{p['network']}, seed {p['seed']}: best {p['best']:.3f}; " + ', '.join(f'{k} {v:.2g}' for k, v in p['said'].items()) + f' [{time.time() - start:.0f} s]', flush=True)
+    share = {k: statistics.mean(abs(math.log(p['said'][k] / p['best'])) <= math.log(FACTOR) for p in pairs) for k in pairs[0]['said']}
+    for k, v in share.items(): print(f'{k}: within a factor of {FACTOR} in {v*len(pairs):.0f} of {len(pairs)}')
+    measures = [dict(name=f'suggestions ({DEFAULT_RULE}) within a factor of {FACTOR} of the best rate', value=share[f'eva_cam {DEFAULT_RULE}'], goal=ENOUGH, higher=True, n=len(pairs)),
+                dict(name='cost as a share of 24 epochs of CIFAR-10', value=max(p['cost'] for p in pairs), goal=COST, higher=False, n=len(pairs))]
+    short = False
+    for m in measures:
+        m['holds'] = m['value'] >= m['goal'] if m['higher'] else m['value'] < m['goal']; short |= not m['holds']
+        print(f"{m['name']}: {m['value']:.3g} (goal {'at least' if m['higher'] else 'below'} {m['goal']}): {'holds' if m['holds'] else 'SHORT'}")
+    facts = dict(device=platform.processor() or platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__, python=platform.python_version(), peers=PEERS)
+    (HERE / 'results' / 'lr_find.json').write_text(json.dumps(dict(measures=measures, share=share, pairs=pairs, **facts), indent=1) + '\n')
+    sys.exit(short)
+
+if __name__ == '__main__': main()
