@@ -77,14 +77,20 @@ class LoaderBatches(Batches):
         if ds.split == 'test': raise ValueError('test images are never augmented: use Batches without a pipeline')
         self.compose, self.workers = copy.deepcopy(compose), workers
 
-    def raw(self, epoch:int, i:int): # augmented images as the Compose gives them, stacked
+    def raw(self,
+            epoch:int, # from 0
+            i:int      # batch of the epoch, from 0
+           ):          # augmented images as the Compose gives them, stacked
         "Batch `i` of `epoch`; its generator depends on (seed, epoch, i) alone."
         rng, x = keyed_rng(self.seed, DRAWS, epoch, i), self._images()
         self.compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         made = [self.compose(image=x[r])['image'] for r in self.batch_idxs(epoch, i)]
         return torch.stack(made) if isinstance(made[0], torch.Tensor) else np.stack(made)
 
-    def batch(self, epoch:int, i:int)->tuple: # images (B,3,H,W) float32 channels_last, and class ids (B,) int64
+    def batch(self,
+              epoch:int, # from 0
+              i:int      # batch of the epoch, from 0
+             )->tuple:   # images (B,3,H,W) float32 channels_last, and class ids (B,) int64
         "Batch `i` of `epoch` as a network is fed it; uint8 is normalised, float is taken as it is."
         x, y = torch.as_tensor(self.raw(epoch, i)), torch.from_numpy(self.ds.y[self.batch_idxs(epoch, i)])
         if x.shape[1] == 3 and x.dtype == torch.uint8: x = x.permute(0, 2, 3, 1)

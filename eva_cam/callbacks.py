@@ -45,8 +45,15 @@ class EMA:
         for a, b in zip(self.model.state_dict().values(), learn.model.state_dict().values()):
             a.lerp_(b, 1 - decay) if a.is_floating_point() else a.copy_(b)
 
-    def state(self): return self.model.state_dict()
-    def load(self, state, learn):
+    def state(self):
+        "What a checkpoint must keep of the average."
+        return self.model.state_dict()
+
+    def load(self,
+        state:dict, # from `state`
+        learn, # whose average it is
+    ):
+        "Go on with the average of a checkpoint."
         self.before_fit(learn)
         self.model.load_state_dict(state)
 
@@ -98,7 +105,10 @@ class SaveCheckpoints:
         except OSError as e: raise ValueError(f'cannot write to {folder} ({e.strerror}): choose another folder') from None
         self.lock = FileLock(self.folder / 'run.lock', timeout=0)
 
-    def save(self, learn):
+    def save(self,
+        learn, # whose state is kept
+    ):
+        "Write a checkpoint now, and let go of the oldest."
         state = learn.state()
         if learn.rank == 0:
             learn.last_checkpoint = write_checkpoint(state, checkpoint_path(self.folder, learn.step))
@@ -116,8 +126,9 @@ class SaveCheckpoints:
         if late or (self.steps and learn.step % self.steps == 0): self.save(learn)
     def after_epoch(self, learn): self.save(learn)
     def after_fit(self, learn):
-        if learn.stopped: self.save(learn)
-        self.lock.release()
+        try:
+            if learn.stopped: self.save(learn)
+        finally: self.lock.release()
 
 # %% ../nbs/01g_callbacks.ipynb #c018
 @patch
@@ -133,7 +144,7 @@ def resume(self:Learner,
 # %% ../nbs/01g_callbacks.ipynb #c025
 @patch
 def table(self:Learner,
-)->'pd.DataFrame': # a row an epoch: epoch, step, lr, losses, accuracies from 0 to 1, seconds of training
+): # DataFrame: a row an epoch: epoch, step, lr, losses, accuracies from 0 to 1, seconds of training
     "The history so far."
     import pandas as pd
     return pd.DataFrame(self.history)
@@ -176,7 +187,7 @@ class Progress:
     "One line with epoch, loss, accuracy and time left, renewed in place."
     every = 0.5  # seconds between renewals
 
-    def line(self, learn):
+    def _line(self, learn):
         left = learn.seconds + time.perf_counter() - learn._clock
         left = left / max(learn.step, 1) * (learn.total - learn.step)
         row = learn.history[-1] if learn.history else {}
@@ -191,15 +202,15 @@ class Progress:
             self.handle = display({'text/plain': learn.compute.why}, raw=True, display_id=True)
         elif self.how != 'none': print(learn.compute)
 
-    def show(self, learn, now=False):
+    def _show(self, learn, now=False):
         if not now and time.perf_counter() - self.shown < self.every: return
         self.shown = time.perf_counter()
-        if self.how == 'notebook': self.handle.update({'text/plain': self.line(learn)}, raw=True)
-        elif self.how == 'terminal': print(f'\r{self.line(learn)}\033[K', end='', flush=True)
-        elif self.how == 'log' and now: print(self.line(learn), flush=True)
+        if self.how == 'notebook': self.handle.update({'text/plain': self._line(learn)}, raw=True)
+        elif self.how == 'terminal': print(f'\r{self._line(learn)}\033[K', end='', flush=True)
+        elif self.how == 'log' and now: print(self._line(learn), flush=True)
 
-    def after_step(self, learn): self.show(learn)
-    def after_epoch(self, learn): self.show(learn, now=True)
+    def after_step(self, learn): self._show(learn)
+    def after_epoch(self, learn): self._show(learn, now=True)
     def after_fit(self, learn):
         if self.how == 'terminal': print()
 

@@ -32,10 +32,14 @@ class Compute:
         return f'{self.device}, {self.dtype}{", channels_last"*self.channels_last}{threads}: {self.why}'
 
     @property
-    def kind(self): return torch.device(self.device).type
+    def kind(self):
+        "'cpu', 'cuda' or 'mps'."
+        return torch.device(self.device).type
 
     @property
-    def layout(self): return torch.channels_last if self.channels_last else torch.contiguous_format
+    def layout(self):
+        "The memory format of images and weights."
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def autocast(self):
         "A context in which convolutions and products run in `dtype`, while weights and sums stay float32."

@@ -74,6 +74,7 @@ def digest(self:ImageSet)->str: # 64 hexadecimal digits
     for a in (self.x, self.y): h.update(np.ascontiguousarray(a))
     return h.hexdigest()
 
+# %% ../nbs/00_data.ipynb #c012b
 def resize(x:np.ndarray, # images (N,H,W,3) uint8
            size:int      # side of the square result in pixels
           )->np.ndarray: # (N,size,size,3) uint8
@@ -139,7 +140,7 @@ def _checked(ds, skip_bad):
     if not len(bad): return ds
     said = f'{ds.name}: {len(bad)} of {len(ds)} labels lie outside 0..{len(ds.classes)-1}, first at rows {bad[:5].tolist()}'
     if not skip_bad: raise ValueError(f'{said}; correct them, or pass skip_bad=True to leave those images out')
-    warnings.warn(f'{said}; left out')
+    warnings.warn(f'{said}; left out', stacklevel=2)
     return ds.subset(np.setdiff1d(np.arange(len(ds)), bad))
 
 MOST_BYTES = 16*2**30 # that an archive may unpack to
@@ -318,7 +319,9 @@ class Pipeline:
             if not ok: raise ValueError(f'Pipeline: {k}={getattr(self, k)!r} makes no sense; see the comment beside {k} for what it takes')
 
     @property
-    def fill255(self): return tuple(round(255*v) for v in self.fill)
+    def fill255(self):
+        "The fill colour on the scale of bytes, 0..255."
+        return tuple(round(255*v) for v in self.fill)
 
 # %% ../nbs/00_data.ipynb #c049
 @patch
@@ -496,10 +499,10 @@ class Batches:
         self.seed, self.device, self.epoch = seed, torch.device(device), 0
         self._kept, self._reused = {}, _Reused()
 
-# %% ../nbs/00_data.ipynb #c069
-@patch
-def __len__(self:Batches): return len(self.ds)//self.bs if self.drop_last else -(-len(self.ds)//self.bs)
+    def __len__(self): return len(self.ds)//self.bs if self.drop_last else -(-len(self.ds)//self.bs)
+    def __iter__(self): return self.from_batch(0)
 
+# %% ../nbs/00_data.ipynb #c069
 @patch
 def _keep(self:Batches, name, key, make):
     "The value of `make()` for `key`, made anew only when the key under `name` changes."
@@ -513,12 +516,6 @@ def _order(self:Batches, epoch):
     return self._keep('order', epoch, lambda: keyed_rng(self.seed, ORDER, epoch).permutation(len(self.ds)))
 
 @patch
-def _flips(self:Batches, epoch, rows):
-    "Whether the images at `rows` are mirrored in `epoch`: a random half at first, then each the other way every epoch."
-    first = self._keep('flips', 0, lambda: keyed_rng(self.seed, FLIPS).random(len(self.ds)) < 0.5)
-    return first[rows] ^ (epoch % 2 == 1)
-
-@patch
 def _images(self:Batches):
     "Padded images (N,H,W,3) uint8: an array on the CPU, a tensor elsewhere."
     def make():
@@ -528,13 +525,25 @@ def _images(self:Batches):
 
 # %% ../nbs/00_data.ipynb #c071
 @patch
-def batch_idxs(self:Batches, epoch:int, i:int)->np.ndarray: # rows (B,) of the data set in batch `i`
+def batch_idxs(self:Batches,
+               epoch:int,    # from 0
+               i:int         # batch of the epoch, from 0
+              )->np.ndarray: # rows (B,) of the data set in batch `i`
     "Which images batch `i` of `epoch` holds. Raises IndexError where there is no such batch."
     if not 0 <= i < len(self): raise IndexError(f'batch {i} of {len(self)}')
     return self._order(epoch)[i*self.bs:(i + 1)*self.bs]
 
 @patch
-def raw(self:Batches, epoch:int, i:int): # augmented images (B,H,W,3) uint8, array or tensor on the device
+def _flips(self:Batches, epoch, rows):
+    "Whether the images at `rows` are mirrored in `epoch`: a random half at first, then each the other way every epoch."
+    first = self._keep('flips', 0, lambda: keyed_rng(self.seed, FLIPS).random(len(self.ds)) < 0.5)
+    return first[rows] ^ (epoch % 2 == 1)
+
+@patch
+def raw(self:Batches,
+        epoch:int, # from 0
+        i:int      # batch of the epoch, from 0
+       ):          # augmented images (B,H,W,3) uint8, array or tensor on the device
     "Batch `i` of `epoch` as bytes."
     rows, x = self.batch_idxs(epoch, i), self._images()
     if self.pipeline is None: return x[rows] if isinstance(x, np.ndarray) else x[torch.from_numpy(rows).to(x.device)]
@@ -544,14 +553,17 @@ def raw(self:Batches, epoch:int, i:int): # augmented images (B,H,W,3) uint8, arr
     if not isinstance(x, np.ndarray): return self.pipeline.apply_tensor(x, torch.from_numpy(rows), p)
     return self.pipeline.apply(x, rows, p, self._reused((len(rows), self.pipeline.crop or h, self.pipeline.crop or w, 3), np.uint8))
 
+# %% ../nbs/00_data.ipynb #c072
 @patch
-def batch(self:Batches, epoch:int, i:int)->tuple: # images (B,3,H,W) float32 channels_last normalised, and class ids (B,) int64
+def batch(self:Batches,
+          epoch:int, # from 0
+          i:int      # batch of the epoch, from 0
+         )->tuple:   # images (B,3,H,W) float32 channels_last normalised, and class ids (B,) int64
     "Batch `i` of `epoch` as a network is fed it."
     x, y = self.raw(epoch, i), torch.from_numpy(self.ds.y[self.batch_idxs(epoch, i)]).to(self.device)
     out = torch.from_numpy(self._reused(x.shape, np.float32)) if isinstance(x, np.ndarray) else None
     return normalize(x, self.mean, self.std, out), y
 
-# %% ../nbs/00_data.ipynb #c072
 @patch
 def set_epoch(self:Batches, epoch:int): # 0 or more
     "Choose the epoch that iteration shows; returns itself."
@@ -562,6 +574,3 @@ def set_epoch(self:Batches, epoch:int): # 0 or more
 def from_batch(self:Batches, i:int): # first batch to show, 0..len
     "The current epoch from batch `i` on: how an interrupted epoch goes on."
     for k in range(i, len(self)): yield self.batch(self.epoch, k)
-
-@patch
-def __iter__(self:Batches): return self.from_batch(0)

@@ -9,7 +9,7 @@ __all__ = ['KINDS', 'curves', 'plot_curves', 'plot_rate', 'augmentation_grid', '
 import numpy as np
 
 from .data import Batches, ImageSet, Pipeline
-from .report import WHICH, Interpretation, Picture, map_key, mosaic, scaled_maps
+from .report import WHICH, Interpretation, Picture, map_key, mosaic
 from .gradcam import overlay
 
 # %% ../nbs/05a_figures.ipynb #c008

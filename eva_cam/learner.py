@@ -98,6 +98,7 @@ def _wrap(self:Learner):
     self.net = torch.compile(self.model, backend=self.compile) if self.compile else self.model
     if self.world > 1: self.net = DistributedDataParallel(self.net, [self.compute.device] if self.compute.kind == 'cuda' else None)
 
+# %% ../nbs/01f_learner.ipynb #c012b
 @patch(as_prop=True)
 def eval_model(self:Learner)->nn.Module: # the averaged model, if there is one
     "The model that is evaluated and saved."

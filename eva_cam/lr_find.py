@@ -127,7 +127,9 @@ class Finding:
     beta:float # of the smoothing
     images:int # used up, over all sweeps
 
-    def smoothed(self): return [smooth(l, self.beta) for l in self.losses]
+    def smoothed(self):
+        "The losses of each sweep, smoothed."
+        return [smooth(l, self.beta) for l in self.losses]
 
     def read(self,
         rule:str, # a name in `RULES`
@@ -135,13 +137,15 @@ class Finding:
         "What `rule` says about each sweep."
         return [RULES[rule](self.lrs[:len(l)], l) for l in self.smoothed()]
 
-    def table(self)->'pd.DataFrame': # rule, lr (median), lowest, highest
+    def table(self): # DataFrame: rule, lr (median), lowest, highest
         "Each rule's answer over the sweeps."
         import pandas as pd
         return pd.DataFrame([dict(rule=r, lr=np.median(v), lowest=min(v), highest=max(v)) for r in RULES for v in [self.read(r)]])
 
     @property
-    def suggestion(self): return float(np.median(self.read(DEFAULT_RULE)))
+    def suggestion(self):
+        "The rate that the default rule suggests, as the median of the sweeps."
+        return float(np.median(self.read(DEFAULT_RULE)))
 
 # %% ../nbs/03_lr_find.ipynb #c025
 @patch(as_prop=True)
@@ -207,7 +211,7 @@ def lr_find(self:Learner,
     return Finding(lrs, finite, max(0., 1 - 10 / steps) if beta is None else beta, sum(len(l) + 1 for l in losses) * (min(images, self.train.bs) if self.loss == 'mean' else self.train.bs))
 
 # %% ../nbs/03_lr_find.ipynb #c031
-def lr_find(
+def lr_find( # noqa: F811  the function beside the method
     learn:Learner, # with the optimiser that training will use
     **kw, # arguments of `Learner.lr_find`
 )->Finding: # with `suggestion`, `lr_min`, `lr_max`, `table` and `plot`

@@ -69,11 +69,24 @@ def removal_curve(
     with undisturbed(model):
         return torch.stack([_prob(model, torch.where(ranks < round(i / steps * cam[0].numel()), end, start), target) for i in range(steps + 1)], 1)
 
-def deletion(model, x, cam, target, **kw): # as `removal_curve`
+# %% ../nbs/04b_metrics.ipynb #c016b
+def deletion(
+    model:nn.Module, # left as it was
+    x:Tensor, # images (N,3,H,W), normalised
+    cam:Tensor, # maps (N,H,W)
+    target:Tensor, # (N,) int64, the class watched
+    **kw, # `steps` and `seed` of `removal_curve`
+)->Tensor: # (N,), 0..1
     "Area under the deletion curve (N,), 0..1: low for a good map. Source: Petsiuk et al. 2018."
     return torch.trapezoid(removal_curve(model, x, cam, target, **kw), dim=1) / kw.get('steps', 16)
 
-def insertion(model, x, cam, target, **kw): # as `removal_curve`
+def insertion(
+    model:nn.Module, # left as it was
+    x:Tensor, # images (N,3,H,W), normalised
+    cam:Tensor, # maps (N,H,W)
+    target:Tensor, # (N,) int64, the class watched
+    **kw, # `steps` and `seed` of `removal_curve`
+)->Tensor: # (N,), 0..1
     "Area under the insertion curve (N,), 0..1: high for a good map. Source: Petsiuk et al. 2018."
     return torch.trapezoid(removal_curve(model, x, cam, target, insert=True, **kw), dim=1) / kw.get('steps', 16)
 

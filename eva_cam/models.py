@@ -280,7 +280,7 @@ def layer_table(
     model:nn.Module, # any model for images
     size:tuple=(3, 32, 32), # shape of one image: channels, height, width
     depth:int=None, # how many levels of names to show; every leaf if not given
-)->'pd.DataFrame': # `name`, `kind`, `shape` of one image, `params`, `macs` (multiply-adds), `field` (pixels on a side, or 'all'), `cam` (grid)
+): # DataFrame: `name`, `kind`, `shape` of one image, `params`, `macs` (multiply-adds), `field` (pixels on a side, or 'all'), `cam` (grid)
     "A row for each layer, in the order they run. Weights that a container holds itself have no row."
     import pandas as pd
     watch, rows, counted, start = _Watch(), [], set(), {}

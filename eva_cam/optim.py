@@ -51,7 +51,10 @@ class Muon(torch.optim.Optimizer):
             raise ValueError('a filters group holds a vector: give norms and biases a group of their own')
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self,
+        closure=None, # taken for torch's sake; not called
+    ):
+        "Move the weights once."
         for g in self.param_groups:
             for p in g['params']:
                 if p.grad is None: continue

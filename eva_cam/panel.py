@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
 
-import eva_cam.methods # adds its methods to METHODS
+import eva_cam.methods # noqa: F401  adds its methods to METHODS
 from .data import normalize
 from .gradcam import METHODS, cam_layers, overlay, undisturbed
 from .report import ORDERS, WHICH, Interpretation, Picture, map_flags, map_key, mosaic, scaled_maps
@@ -40,7 +40,10 @@ class Shown:
         signed = self.which == 'difference'
         return overlay(self.x, self.map, alpha, None if signed else self.cmap, signed)[0]
 
-    def enlarged(self, alpha):
+    def enlarged(self,
+        alpha:float, # weight of the heat, 0..1
+    )->np.ndarray: # (H,W,3) uint8, at a whole-number scale
+        "The blend, large enough to look at."
         px = self.blend(alpha)
         k = max(1, -(-VIEW // max(px.shape)))
         return px.repeat(k, 0).repeat(k, 1)
@@ -132,6 +135,7 @@ def _wire(self:Panel):
     self.back.on_click(lambda _: self.step(-1)); self.on.on_click(lambda _: self.step(1)); self.keep.on_click(lambda _: self.save())
     self._choose()
 
+# %% ../nbs/05c_panel.ipynb #c020b
 @patch
 def _choose(self:Panel, change=None):
     "Which images the slider goes through."

@@ -11,9 +11,7 @@ from dataclasses import dataclass, field, fields, asdict, replace
 from fastcore.basics import patch
 
 from .data import Batches, ImageSet, Pipeline, resize
-from .models import build_model
-from .optim import make_opt
-from .schedules import make_sched, plot_sched
+from .schedules import make_sched
 
 # %% ../nbs/01e_recipes.ipynb #c006
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ def get_recipe(
     return RECIPES[recipe]
 
 def recipe_table(
-)->'pd.DataFrame': # a row for each recipe
+): # DataFrame: a row for each recipe
     "What the recipes train, side by side."
     import pandas as pd
     return pd.DataFrame([dict(recipe=r.name, network=r.arch, optimiser=r.opt['kind'], rate=r.opt['lr'], schedule=r.sched['kind'], epochs=r.epochs,
@@ -156,9 +154,18 @@ class Growing:
         self.total = math.ceil(recipe.epochs * len(self.plain))
 
     def __len__(self): return len(self.plain)
-    def batch_idxs(self, epoch, i): return self.plain.batch_idxs(epoch, i)
+    def batch_idxs(self,
+        epoch:int, # from 0
+        i:int, # batch of the epoch, from 0
+    ): # rows (B,) int64 of the data set
+        "Which images a batch holds: the same at every size."
+        return self.plain.batch_idxs(epoch, i)
 
-    def batch(self, epoch, i):
+    def batch(self,
+        epoch:int, # from 0
+        i:int, # batch of the epoch, from 0
+    )->tuple: # images (B,3,s,s) float32 normalised, s the side of that moment, and class ids (B,) int64
+        "A batch at the size of its moment in the run."
         share = (epoch * len(self) + i) / self.total
         k = next((k for k, g in enumerate(self.recipe.grow) if share < g[0]), len(self.recipe.grow) - 1)
         if self._phase is None or self._phase[0] != k:

@@ -7,7 +7,7 @@ __all__ = ['LEAST_CERTAIN', 'ORDERS', 'TILE', 'ACROSS', 'WHICH', 'Interpretation
            'scaled_maps', 'map_flags', 'map_key', 'load_interpretation']
 
 # %% ../nbs/05_report.ipynb #c003
-import base64, io, json, math, os, shutil
+import base64, io, json, os, shutil
 from pathlib import Path
 
 import numpy as np, torch
@@ -47,7 +47,9 @@ class Interpretation:
     def __repr__(self): return f'Interpretation of {self.ds.name}: {self.wrong.sum():,} of {len(self):,} images misclassified ({100*self.accuracy:.2f} % right)'
 
     @property
-    def accuracy(self): return 1 - self.wrong.mean()
+    def accuracy(self):
+        "Share of the images that the model got right, 0..1."
+        return 1 - self.wrong.mean()
 
 # %% ../nbs/05_report.ipynb #c014
 class _Features:
@@ -296,7 +298,7 @@ def _font(size):
     "matplotlib's own DejaVu Sans, which knows Greek, Cyrillic and most other alphabets."
     import matplotlib
     from PIL import ImageFont
-    return ImageFont.truetype(Path(matplotlib.get_data_path())/'fonts/ttf/DejaVuSans.ttf', size)
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path())/'fonts/ttf/DejaVuSans.ttf'), size)
 
 def _fit(text, font, width):
     "`text`, cut with an ellipsis where it is wider than `width` pixels."

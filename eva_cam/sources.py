@@ -44,7 +44,7 @@ def _decode(files, names, size, skip_bad, where):
         bad = [f'{n} ({im})' for n, im in zip(names, got) if isinstance(im, str)]
         said = f'{where}: {len(bad)} of {len(got)} images do not decode: {"; ".join(bad[:5])}{"; ..." if len(bad) > 5 else ""}'
         if not skip_bad or not len(good): raise ValueError(f'{said}; mend or remove them, or pass skip_bad=True to use the other {len(good)}')
-        warnings.warn(f'{said}; left out')
+        warnings.warn(f'{said}; left out', stacklevel=2)
     shapes = {got[i].shape[:2] for i in good}
     if len(shapes) > 1: raise ValueError(f'{where}: images of {len(shapes)} sizes, from {min(shapes)} to {max(shapes)}; pass size=, the side that all should get')
     return np.stack([got[i] for i in good]), good
@@ -72,7 +72,7 @@ def _read_class_folders(folder, classes, split, name, size, skip_bad, cache):
     empty, strange = [c for c, fs in found.items() if not fs], [c for c in found if c not in classes]
     for what, which in (('class folders with no images', empty), ('class folders that train/ does not have', strange)):
         if which and not skip_bad: raise ValueError(f'{folder}: {len(which)} {what}: {", ".join(which[:5])}; mend them, or pass skip_bad=True to go on without')
-        if which: warnings.warn(f'{folder}: {len(which)} {what}: {", ".join(which[:5])}; left out')
+        if which: warnings.warn(f'{folder}: {len(which)} {what}: {", ".join(which[:5])}; left out', stacklevel=2)
     files = [f for c in classes for f in found.get(c, [])]
     if not files: raise ValueError(f'{folder}: no images in class folders; put each image into a folder named after its class')
     y = np.array([classes.index(f.relative_to(folder).parts[0]) for f in files])

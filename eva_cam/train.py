@@ -14,13 +14,13 @@ import torch, torch.distributed as dist
 from fastcore.basics import patch
 from fastcore.script import call_parse, store_true
 
-from .callbacks import Clip, EMA, HistoryFiles, LivePlot, Progress, SaveCheckpoints
+from .callbacks import Clip, EMA, HistoryFiles, Progress, SaveCheckpoints
 from .compute import Compute, choose_compute, computing
 from .data import Batches, Data, hold_out, load_data, normalize
-from .learner import Diverged, Learner, accuracy, predict
+from .learner import Learner, accuracy, predict
 from .models import FastNet, build_model, save_weights, whiten_init, write_aside
 from .optim import make_opt
-from .recipes import Growing, Recipe, RECIPES, get_recipe, recipe_table
+from .recipes import Growing, get_recipe, recipe_table
 
 # %% ../nbs/02_train.ipynb #c010
 def _leave():

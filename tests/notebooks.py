@@ -10,8 +10,9 @@ SKIPPED = re.compile(r'^#\|\s*(eval:\s*false|network|slow|cuda)', re.M)
 RUNNER = """
 import json, sys, matplotlib
 matplotlib.use('Agg')
+import matplotlib.pyplot as plt
 space = dict(__name__='__main__', display=lambda *a, **k: None)
-for s in json.load(open(sys.argv[1], encoding='utf-8')): exec(compile(s, '<cell>', 'exec'), space)
+for s in json.load(open(sys.argv[1], encoding='utf-8')): exec(compile(s, '<cell>', 'exec'), space); plt.close('all')  # as a notebook does after each cell
 """
 
 def code_cells(path): return [c | dict(source=''.join(c['source'])) for c in json.loads(path.read_text(encoding='utf-8'))['cells'] if c['cell_type'] == 'code']

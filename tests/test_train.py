@@ -7,7 +7,8 @@ RUN = '''
 import os, sys
 from eva_cam.compute import Compute
 from eva_cam.callbacks import SaveCheckpoints
-from eva_cam.train import learner_for, RECIPES
+from eva_cam.recipes import RECIPES
+from eva_cam.train import learner_for
 small = RECIPES['best'].change(arch_kw=dict(width=4), bs=int(os.environ['BS']), epochs=1.5, sched=dict(kind='one_cycle', peak=0.5))
 learn = learner_for(small, seed=1, compute=Compute(threads=1), cbs=[SaveCheckpoints(sys.argv[1], steps=1)], eval_every=9)
 if len(sys.argv) > 2: learn.resume(sys.argv[1])
@@ -65,7 +66,8 @@ def test_a_signal_ends_after_the_step_and_resume_goes_on(tmp_path, sig):
 FLAT = '''
 import resource
 from eva_cam.compute import Compute
-from eva_cam.train import learner_for, RECIPES
+from eva_cam.recipes import RECIPES
+from eva_cam.train import learner_for
 class Watch:
     def after_step(self, learn):
         if learn.step % 500 == 0: print(int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize(), flush=True)
@@ -82,7 +84,8 @@ def test_two_thousand_steps_hold_the_memory_flat():
 TWO = '''
 import json, os, sys, torch, torch.distributed as dist
 from eva_cam.compute import Compute
-from eva_cam.train import learner_for, RECIPES
+from eva_cam.recipes import RECIPES
+from eva_cam.train import learner_for
 r = RECIPES['eva6_layernorm'].change(arch_kw=dict(width=4, norm='layer', pool='max'), bs=60, epochs=0.2, valid=200)
 learn = learner_for(r, seed=2, compute=Compute(dtype='float64', threads=1))
 seen = []
