@@ -163,7 +163,7 @@ def custom_resnet(
     "The nine-layer ResNet of the One-Cycle system."
     return CustomResNet(num_classes, **kw)
 
-# %% ../nbs/01_models.ipynb #c030
+# %% ../nbs/01_models.ipynb #c031
 class _FastBlock(nn.Module):
     "Convolution, max pool, norm, GELU, convolution, norm, GELU."
     def __init__(self, ni, nf):
@@ -184,7 +184,7 @@ def _fast_norm(nf):
     norm.weight.requires_grad_(False)
     return norm
 
-# %% ../nbs/01_models.ipynb #c031
+# %% ../nbs/01_models.ipynb #c033
 class _MaxOver(nn.Module):
     "The largest value of each map; equal ones share the gradient."
     def forward(self, x): return x.amax((2, 3))
@@ -208,7 +208,7 @@ class FastNet(nn.Module):
         x = self.block3(self.block2(self.block1(self.act(self.whiten(x)))))
         return self.head(self.pool(x)) / self.head.in_features
 
-# %% ../nbs/01_models.ipynb #c032
+# %% ../nbs/01_models.ipynb #c034
 def fast_net(
     num_classes:int=10, # logits
     widths:tuple=(64, 256, 256), # channels of the three blocks
@@ -230,7 +230,7 @@ def whiten_init(
     model.whiten.weight.copy_(torch.cat([w, -w]))
     return model
 
-# %% ../nbs/01_models.ipynb #c041
+# %% ../nbs/01_models.ipynb #c043
 _WHOLE = ('adaptive_avg_pool2d', 'adaptive_max_pool2d', 'linear', 'mean', 'amax', 'matmul', 'scaled_dot_product_attention')
 
 def _window(name, args, kw):
@@ -260,7 +260,7 @@ class _Watch(TorchFunctionMode):
             if isinstance(o, Tensor): o._field = (math.inf if name in _WHOLE else field, step)
         return out
 
-# %% ../nbs/01_models.ipynb #c043
+# %% ../nbs/01_models.ipynb #c045
 @contextmanager
 def eval_mode(
     model:nn.Module, # put in evaluation mode inside the `with`
@@ -271,7 +271,7 @@ def eval_mode(
     finally:
         for m, training in modes: m.training = training
 
-# %% ../nbs/01_models.ipynb #c046
+# %% ../nbs/01_models.ipynb #c048
 def _shown(name, m, depth):
     leaf, level = not list(m.children()), name.count('.') + 1
     return bool(name) and (leaf if depth is None else level == depth or (leaf and level < depth))
@@ -304,7 +304,7 @@ def layer_table(
         for h in hooks: h.remove()
     return pd.DataFrame(rows, columns=['name', 'kind', 'shape', 'params', 'macs', 'field', 'cam'])
 
-# %% ../nbs/01_models.ipynb #c059
+# %% ../nbs/01_models.ipynb #c061
 ARCHS = dict(resnet18=resnet18, resnet34=resnet34, resnet50=resnet50, custom_resnet=custom_resnet, fast_net=fast_net)
 
 def replace_module(
@@ -336,7 +336,7 @@ def small_stem(
     if old.stride[0] > 1 and len(steps) > 1 and isinstance(steps[1][1], nn.MaxPool2d): replace_module(model, steps[1][0], nn.Identity())
     return model
 
-# %% ../nbs/01_models.ipynb #c060
+# %% ../nbs/01_models.ipynb #c062
 def build_model(
     arch:str, # a name in `ARCHS`, or 'torchvision/NAME', or 'timm/NAME'
     num_classes:int=10, # logits
@@ -357,7 +357,7 @@ def build_model(
     except (TypeError, ValueError, RuntimeError, AttributeError, LookupError, ArithmeticError) as e: raise ValueError(f'{arch} cannot be built: {e}') from None
     return small_stem(model) if small and arch not in ARCHS else model
 
-# %% ../nbs/01_models.ipynb #c066
+# %% ../nbs/01_models.ipynb #c068
 def write_aside(
     path:Path, # file to write; its folder must exist
     data:bytes, # the whole content
@@ -370,7 +370,7 @@ def write_aside(
     finally: aside.unlink(missing_ok=True)
     return path
 
-# %% ../nbs/01_models.ipynb #c067
+# %% ../nbs/01_models.ipynb #c069
 META_KEYS = ('arch', 'arch_kw', 'classes', 'mean', 'std')
 
 def _digest(tensors):
@@ -395,7 +395,7 @@ def save_weights(
     header = json.dumps({**meta, 'sha256': _digest(tensors)})
     return write_aside(Path(path), save(tensors, metadata={'eva_cam': header}))
 
-# %% ../nbs/01_models.ipynb #c069
+# %% ../nbs/01_models.ipynb #c071
 def load_weights(
     path:str, # file written by `save_weights`
 )->tuple: # the model in evaluation mode with float32 weights, and its meta as a dict

@@ -114,8 +114,8 @@ _SIX += [
 # %% ../nbs/01e_recipes.ipynb #c014
 _OURS = [
     Recipe('fast', 'fast_net', Pipeline(pad=2, pad_mode='reflect', flip='alternate'),
-        dict(kind='muon', lr=0.18, momentum=0.7, head_lr=0.67, bias_lr=0.053, bias_momentum=0.85, weight_decay=0.002, whiten_epochs=3),
-        dict(kind='linear'), 12, 1000, 'block2', label_smoothing=0.2, loss='sum', drop_last=True, grow=((0.35, 24, 20), (0.85, 32, 28), (1, 32, 32)),
+        dict(kind='muon', lr=0.24, momentum=0.6, head_lr=0.67, bias_lr=0.053, bias_momentum=0.85, weight_decay=0.004, whiten_epochs=3),
+        dict(kind='linear'), 10.4, 2000, 'block2', label_smoothing=0.2, loss='sum', drop_last=True, grow=((0.3, 24, 24), (1, 32, 32)),
         about='Aims at 94 % with the flipped view in the least time'),
     Recipe('best', 'resnet18', Pipeline(pad=4, pad_mode='reflect', crop=32, flip='alternate', holes=(1, 1), hole_size=(8, 8)),
         dict(kind='sgd', lr=0.2, momentum=0.9, nesterov=True, weight_decay=5e-4), dict(kind='one_cycle', peak=10, start=0.1, end=0.0005), 60, 256, 'layer3',

@@ -58,6 +58,7 @@ def test_a_lesson_keeps_its_budget(path):
         n = len(code_lines(c)); lines += n
         assert n <= (30 if EXPORTED.search(c.source) else 10), f'cell {i} has {n} lines'
         assert not re.search(r'^\s*(import|from) nbdev|nbdev_export', c.source, re.M), f'cell {i} needs nbdev'
+    assert 2.5 <= words / lines <= 6, f'{words / lines:.2f} words of prose a line of code'
 
 @pytest.mark.parametrize('path', [p for p in NOTEBOOKS if p.name != 'index.ipynb'], ids=IDS)
 def test_badge_points_at_this_notebook(path, settings):
