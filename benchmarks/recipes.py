@@ -39,9 +39,9 @@ def judge(folder):
             full = [r for r in runs if r['recipe'] == name and r['form'] == form and r['epochs'] == RECIPES[name].form(form).epochs and r['images'] >= 45_000] if form == 'faithful' or RECIPES[name].improved else []
             if not full: continue
             values = [100 * r[key] for r in full]
-            m = dict(name=f'{name} ({form})', value=statistics.mean(values), n=len(values), spread=[min(values), max(values)], goal=goal, seconds=statistics.median(r['seconds'] for r in full), device=full[0]['device'])
+            m = dict(name=f'{name} ({form})', value=statistics.mean(values), n=len(values), spread=[min(values), max(values)], goal=goal, seconds=min(r["seconds"] for r in full), device=full[0]['device'])
             if best is None or m['value'] > best['value']: best = m
-            print(f"{m['name']}: {m['value']:.2f} % (n={m['n']}, {min(values):.2f} to {max(values):.2f}), {m['seconds']:.0f} s of training on {m['device']}")
+            print(f"{m['name']}: {m['value']:.2f} % (n={m['n']}, {min(values):.2f} to {max(values):.2f}), {m['seconds']:.0f} s of training in the quickest run, on {m['device']}")
         if best is None: print(f'{name}: not run in full'); continue
         best['holds'] = best['value'] >= goal; measures.append(best)
         print(f"{name}: {best['value']:.2f} (goal {goal}): {'holds' if best['holds'] else 'SHORT'}")

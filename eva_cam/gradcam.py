@@ -7,7 +7,7 @@ __all__ = ['DRAWN_CLASSES', 'METHODS', 'FLAGS', 'SCALES', 'MIN_SIDE', 'MIN_REACH
            'undisturbed', 'gradcam_map', 'hirescam', 'to_grid', 'CamResult', 'find_layer', 'gradcam', 'overlay',
            'show_cams', 'cam_layers', 'pick_layer', 'Errors', 'explain_errors']
 
-# %% ../nbs/04_gradcam.ipynb #c004
+# %% ../nbs/04_gradcam.ipynb #c003
 import sys
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ import numpy as np, torch, torch.nn.functional as F
 from torch import nn, Tensor
 from fastcore.basics import patch
 
-# %% ../nbs/04_gradcam.ipynb #c007
+# %% ../nbs/04_gradcam.ipynb #c005
 DRAWN_CLASSES = ['rows', 'columns', 'checks', 'slants']
 
 def drawn_objects(
@@ -41,7 +41,7 @@ def drawn_objects(
     x = ink * light + (1 - ink) * dark + 0.04 * torch.randn(n, 3, size, size, generator=g)
     return x.clamp(0, 1), y, mask
 
-# %% ../nbs/04_gradcam.ipynb #c009
+# %% ../nbs/04_gradcam.ipynb #c007
 def drawn_net(
     n:int=1024, # drawn pictures to learn from
     epochs:int=12, # passes over them
@@ -67,7 +67,7 @@ def drawn_net(
                 sched.step()
     return net.eval()
 
-# %% ../nbs/04_gradcam.ipynb #c015
+# %% ../nbs/04_gradcam.ipynb #c013
 def _eager():
     "A context in which compiled models run eagerly, hooks and all; free of charge where nothing was compiled."
     compiled = 'torch._dynamo' in sys.modules and hasattr(torch.compiler, 'set_stance')
@@ -92,7 +92,7 @@ def undisturbed(
 
 def _device(model): return next((p.device for p in model.parameters()), torch.device('cpu'))
 
-# %% ../nbs/04_gradcam.ipynb #c019
+# %% ../nbs/04_gradcam.ipynb #c017
 def _run(model, x, module, call=None, swap=None, grad=True):
     "The logits of `x` and the activation `A` at `module`; the graph, if one is wanted, begins at `A`."
     calls, kept = 0, []
@@ -114,7 +114,7 @@ def _run(model, x, module, call=None, swap=None, grad=True):
     if not isinstance(logits, Tensor) or logits.ndim != 2: raise ValueError('the model must return logits (N,classes) as one tensor')
     return logits, kept[0]
 
-# %% ../nbs/04_gradcam.ipynb #c023
+# %% ../nbs/04_gradcam.ipynb #c021
 _RESHAPES = {'ViewBackward0', 'ReshapeAliasBackward0', 'UnsafeViewBackward0', 'SqueezeBackward1', 'SqueezeBackward2', 'SqueezeBackward0'}
 
 def _linear_head(logits, A):
@@ -130,7 +130,7 @@ def _linear_head(logits, A):
     if axes != [-2, -1] or clone is None or clone.name() != 'CloneBackward0': return None
     return W.detach().T if getattr(clone.next_functions[0][0], 'variable', None) is A and len(W) == A.shape[1] else None
 
-# %% ../nbs/04_gradcam.ipynb #c027
+# %% ../nbs/04_gradcam.ipynb #c025
 def _classes(spec, n, labels):
     "Class numbers (n,) for one side of a target, or None for the predicted class."
     if spec is None or (isinstance(spec, str) and spec == 'pred'): return None
@@ -161,7 +161,7 @@ def _targets(target, n, labels):
     if several and not target: raise ValueError('an empty tuple of targets: pass at least one')
     return [pair(t) for t in (target if several else (target,))], ids, several
 
-# %% ../nbs/04_gradcam.ipynb #c031
+# %% ../nbs/04_gradcam.ipynb #c029
 def _columns(ids, logits):
     "The class of each image behind each key, on the model's device."
     n, k = logits.shape
@@ -182,7 +182,7 @@ def _gradients(logits, A, columns):
         if out[k] is None: raise ValueError('the logits do not depend on this layer: choose another one')
     return out
 
-# %% ../nbs/04_gradcam.ipynb #c033
+# %% ../nbs/04_gradcam.ipynb #c031
 def gradcam_map(
     A:Tensor, # activations (N,C,h,w)
     G:Tensor, # gradient of the explained logit at `A`, same shape
@@ -206,7 +206,7 @@ def _method(method):
     if method not in METHODS: raise ValueError(f'method {method!r} is not known: choose one of {", ".join(METHODS)}, or pass a function of A and G')
     return METHODS[method]
 
-# %% ../nbs/04_gradcam.ipynb #c036
+# %% ../nbs/04_gradcam.ipynb #c034
 def to_grid(
     t:Tensor, # a layer's output or its gradient: (N,C,h,w), (N,h,w,C) or tokens (N,L,C)
     size:tuple, # height and width of the image
@@ -226,7 +226,7 @@ def to_grid(
                 break
     raise ValueError(f'this layer gives {tuple(t.shape)}, which has no spatial grid over a {H}x{W} image: choose an earlier layer')
 
-# %% ../nbs/04_gradcam.ipynb #c040
+# %% ../nbs/04_gradcam.ipynb #c038
 FLAGS = ('', 'flat', 'negative', 'nan')
 SCALES = ('image', 'pair', 'batch', 'none')
 
@@ -250,7 +250,7 @@ def _finish(raw, size, scale, contrast):
     top = torch.where(top > 0, top, 1).expand_as(flag)
     return cam / top[..., None, None], flag
 
-# %% ../nbs/04_gradcam.ipynb #c044
+# %% ../nbs/04_gradcam.ipynb #c042
 @dataclass
 class CamResult:
     "Maps of a batch. T is the number of targets; with a single one the axis is absent."
@@ -275,7 +275,7 @@ class CamResult:
         raw = raw / torch.where(top > 0, top, 1)
         return F.interpolate(raw.view(len(raw), -1, *raw.shape[-2:]), self.cam.shape[-2:], mode='bilinear', align_corners=False).view_as(self.cam)
 
-# %% ../nbs/04_gradcam.ipynb #c046
+# %% ../nbs/04_gradcam.ipynb #c044
 @patch
 def with_raw(self:CamResult,
     raw:Tensor, # (N,[T,]h,w), signed
@@ -286,7 +286,7 @@ def with_raw(self:CamResult,
     cam, flag = _finish(raw.reshape(n[0], -1, *raw.shape[-2:]), self.cam.shape[-2:], scale, self.minus.view(n[0], -1) >= 0)
     return replace(self, raw=raw, cam=cam.view(*n, *cam.shape[2:]), flag=flag.view(n))
 
-# %% ../nbs/04_gradcam.ipynb #c048
+# %% ../nbs/04_gradcam.ipynb #c046
 def _checked(model, x):
     "The images on the model's device, or one clear ValueError."
     if not isinstance(x, Tensor): raise TypeError(f'images must be a tensor (N,3,H,W), not {type(x).__name__}')
@@ -310,7 +310,7 @@ def find_layer(
     near = get_close_matches(str(layer), [n for n in names if n], 4, 0.3) or [n for n, _ in model.named_children()]
     raise ValueError(f'no layer {layer!r}; nearest: {", ".join(near)}; cam_layers(model, x) lists those with a grid')
 
-# %% ../nbs/04_gradcam.ipynb #c049
+# %% ../nbs/04_gradcam.ipynb #c047
 def _maps(logits, A, size, pairs, columns, method):
     "Raw maps (N,T,h,w) from the end of a forward: one gradient per class, one method call per target."
     G = {k: to_grid(g, size) for k, g in _gradients(logits, A, columns).items()}
@@ -332,7 +332,7 @@ def _result(logits, raw, size, scale, pairs, columns, several):
     parts = raw, cam, flag, plus, minus, value(logits), value(logits.softmax(1))
     return CamResult(*(parts if several else (p.squeeze(1) for p in parts)), logits)
 
-# %% ../nbs/04_gradcam.ipynb #c051
+# %% ../nbs/04_gradcam.ipynb #c049
 def gradcam(
     model:nn.Module, # returns logits (N,classes); left exactly as it was
     x:Tensor, # images (N,3,H,W), normalised, in the model's dtype
@@ -363,7 +363,7 @@ def gradcam(
         columns = {k: torch.cat([d[2][k] for d in done]) for k in ids}
         return _result(logits, raw, size, scale, pairs, columns, several)
 
-# %% ../nbs/04_gradcam.ipynb #c055
+# %% ../nbs/04_gradcam.ipynb #c053
 @lru_cache(maxsize=16)
 def _table(cmap, alpha):
     "The colours of `cmap`, 0..255, each already times `alpha`."
@@ -390,7 +390,7 @@ def overlay(
     out = F.embedding(index.to(img.device), heat).add_(img, alpha=1 - alpha)
     return out.round_().clamp_(0, 255).byte().cpu().numpy()
 
-# %% ../nbs/04_gradcam.ipynb #c059
+# %% ../nbs/04_gradcam.ipynb #c057
 def show_cams(
     img:Tensor, # pictures (N,3,H,W) float in 0..1, not normalised
     res:CamResult, # their maps
@@ -420,7 +420,7 @@ def show_cams(
     for ax in axs.flat: ax.axis('off')
     return axs
 
-# %% ../nbs/04_gradcam.ipynb #c065
+# %% ../nbs/04_gradcam.ipynb #c063
 MIN_SIDE = 6     # cells: with fewer a map cannot say where in the image something is
 MIN_REACH = 0.1  # share of cells: a global max pool reaches some in each channel, a class token none
 _NO_LAYER = nn.Identity, nn.Dropout, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Linear  # they change nothing, redraw the grid, or see one token
@@ -448,7 +448,7 @@ def _grids(model, x):
                           reach=0. if g is None else (t != 0).any(1).float().mean().item())
     return rows
 
-# %% ../nbs/04_gradcam.ipynb #c066
+# %% ../nbs/04_gradcam.ipynb #c064
 def cam_layers(
     model:nn.Module, # left as it was
     x:Tensor, # one or a few images (N,3,H,W), normalised
@@ -474,7 +474,7 @@ def cam_layers(
     return pd.DataFrame([dict(layer=n, kind=type(modules[n]).__name__, channels=rows[n]['channels'], grid='x'.join(map(str, rows[n]['grid'])),
                               reach=rows[n]['reach'], runs=rows[n]['runs'], pick=n == pick, why=why if n == pick else '') for n in names])
 
-# %% ../nbs/04_gradcam.ipynb #c067
+# %% ../nbs/04_gradcam.ipynb #c066
 def pick_layer(
     model:nn.Module, # left as it was
     x:Tensor, # one or a few images (N,3,H,W), normalised
@@ -483,7 +483,7 @@ def pick_layer(
     table = cam_layers(model, x)
     return table.layer[table.pick].item()
 
-# %% ../nbs/04_gradcam.ipynb #c070
+# %% ../nbs/04_gradcam.ipynb #c069
 def _stands_alone(model, x, module, call, A, logits):
     "Whether the logits depend on the image through `A` alone, so that the part behind the layer can run by itself."
     try: again, _ = _run(model, torch.zeros_like(x[:1]), module, call, swap=A[:1].repeat_interleave(2, 0), grad=False)
@@ -498,7 +498,7 @@ def _explain_rows(model, module, call, rows, alone, target, method):
     columns = _columns({**ids, 'pred': pred}, logits)
     return _maps(logits, A, x.shape[-2:], pairs, columns, method), columns, pairs, several
 
-# %% ../nbs/04_gradcam.ipynb #c071
+# %% ../nbs/04_gradcam.ipynb #c070
 @dataclass
 class Errors:
     "An evaluation of M samples in the order of the data, and the maps of the K misclassified ones."

@@ -401,7 +401,7 @@ def report_on(
     other, interp = seen(against) if against else None, seen(weights)
     return interp, write_report(interp, out, against=other)
 
-# %% ../nbs/05d_html.ipynb #c057
+# %% ../nbs/05d_html.ipynb #c058
 @call_parse
 def eva_cam_report(
     data:str='sample', # sample, cifar10, cifar100, an .npz, or a folder of images by class

@@ -69,7 +69,7 @@ def removal_curve(
     with undisturbed(model):
         return torch.stack([_prob(model, torch.where(ranks < round(i / steps * cam[0].numel()), end, start), target) for i in range(steps + 1)], 1)
 
-# %% ../nbs/04b_metrics.ipynb #c016b
+# %% ../nbs/04b_metrics.ipynb #c018
 def deletion(
     model:nn.Module, # left as it was
     x:Tensor, # images (N,3,H,W), normalised
@@ -90,7 +90,7 @@ def insertion(
     "Area under the insertion curve (N,), 0..1: high for a good map. Source: Petsiuk et al. 2018."
     return torch.trapezoid(removal_curve(model, x, cam, target, insert=True, **kw), dim=1) / kw.get('steps', 16)
 
-# %% ../nbs/04b_metrics.ipynb #c021
+# %% ../nbs/04b_metrics.ipynb #c023
 def fill_holes(
     x:Tensor, # images (N,C,H,W)
     hole:Tensor, # (N,H,W) bool, pixels to replace; each image must keep at least one
@@ -115,7 +115,7 @@ def fill_holes(
         p = r + rr / old.clamp(min=1e-30) * p
     return known + u
 
-# %% ../nbs/04b_metrics.ipynb #c025
+# %% ../nbs/04b_metrics.ipynb #c027
 ROAD_FRACTIONS = tuple(i / 10 for i in range(1, 10))
 
 def road(
@@ -141,7 +141,7 @@ def road(
     least, most = torch.stack(changes, 1).chunk(2, 1)
     return dict(score=(least - most).mean(1) / 2, least=least, most=most, removed=removed)
 
-# %% ../nbs/04b_metrics.ipynb #c028
+# %% ../nbs/04b_metrics.ipynb #c030
 def average_drop(
     model:nn.Module, # left as it was
     x:Tensor, # images (N,3,H,W), normalised, so that a masked pixel fades to the mean colour
@@ -152,7 +152,7 @@ def average_drop(
     with undisturbed(model): Y, O = _prob(model, x, target), _prob(model, x * cam[:, None], target)
     return dict(drop=((Y - O).clamp(min=0) / Y), increase=(O > Y).float())
 
-# %% ../nbs/04b_metrics.ipynb #c031
+# %% ../nbs/04b_metrics.ipynb #c033
 def completeness_gap(
     model:nn.Module, # left as it was; its last `nn.Linear` is taken for the head
     x:Tensor, # images (N,3,H,W), normalised
@@ -167,7 +167,7 @@ def completeness_gap(
     bias = 0 if heads[-1].bias is None else heads[-1].bias.detach()[r.target]
     return r.logit - r.raw.sum((1, 2)) - bias
 
-# %% ../nbs/04b_metrics.ipynb #c034
+# %% ../nbs/04b_metrics.ipynb #c036
 def map_likeness(
     a:Tensor, # raw maps (N,h,w)
     b:Tensor, # other maps of the same images, same shape
@@ -180,7 +180,7 @@ def map_likeness(
         return r / torch.where((n := r.norm(dim=1, keepdim=True)) > 0, n, 1)
     return (ranks(a) * ranks(b)).sum(1).float()
 
-# %% ../nbs/04b_metrics.ipynb #c035
+# %% ../nbs/04b_metrics.ipynb #c039
 def randomise_cascade(
     model:nn.Module, # left as it was; a copy is randomised
     x:Tensor, # images (N,3,H,W), normalised
@@ -203,11 +203,11 @@ def randomise_cascade(
             if mask is not None: rows[-1]['pointing'] = pointing_game(r.cam, mask).mean().item()
     return pd.DataFrame(rows)
 
-# %% ../nbs/04b_metrics.ipynb #c043
+# %% ../nbs/04b_metrics.ipynb #c046
 _METRICS = dict(deletion=('lower', deletion), insertion=('higher', insertion), road=('higher', lambda *a: road(*a)['score']),
                 drop=('lower', lambda *a: average_drop(*a)['drop']), increase=('higher', lambda *a: average_drop(*a)['increase']))
 
-# %% ../nbs/04b_metrics.ipynb #c044
+# %% ../nbs/04b_metrics.ipynb #c047
 def evaluate_maps(
     model:nn.Module, # left as it was
     batches, # yields images (B,3,H,W) normalised and true classes (B,), and optionally masks (B,H,W) for the pointing game

@@ -135,7 +135,7 @@ def _wire(self:Panel):
     self.back.on_click(lambda _: self.step(-1)); self.on.on_click(lambda _: self.step(1)); self.keep.on_click(lambda _: self.save())
     self._choose()
 
-# %% ../nbs/05c_panel.ipynb #c020b
+# %% ../nbs/05c_panel.ipynb #c022
 @patch
 def _choose(self:Panel, change=None):
     "Which images the slider goes through."
@@ -151,7 +151,7 @@ def step(self:Panel, by:int): # images to go on, or back where negative
     "Go to another image, no further than the last or the first."
     self.at.value = min(max(self.at.value + by, 0), self.at.max)
 
-# %% ../nbs/05c_panel.ipynb #c021
+# %% ../nbs/05c_panel.ipynb #c024
 @patch
 def _raw(self:Panel, row):
     "Maps (2,h,w) of one image at the chosen layer by the chosen method; the model is asked once for each."
@@ -172,7 +172,7 @@ def _measured(self:Panel):
     if key not in self.kept: self.kept[key] = alone(self.interp, self.row, self.shown, c)
     return f'; its hot part alone: {escape(str(self.interp.ds.classes[c]))} {100*self.kept[key]:.0f} %, the whole image {100*self.interp.probs[self.row, c]:.0f} %'
 
-# %% ../nbs/05c_panel.ipynb #c023
+# %% ../nbs/05c_panel.ipynb #c026
 @patch(as_prop=True)
 def row(self:Panel):
     "Row of the data set that is looked at."
@@ -196,7 +196,7 @@ def _blend(self:Panel, change=None):
     "Another strength of the heat: pixels only."
     if self.shown: self.picture.value = Picture(self.shown.enlarged(self.alpha.value), '').encode('PNG', compress_level=1)
 
-# %% ../nbs/05c_panel.ipynb #c025
+# %% ../nbs/05c_panel.ipynb #c028
 @patch
 def save(self:Panel,
     path:str=None, # file to write; named after image and map where None
@@ -208,7 +208,7 @@ def save(self:Panel,
     self.status.value = f'Saved as {escape(path.name)}'
     return path
 
-# %% ../nbs/05c_panel.ipynb #c027
+# %% ../nbs/05c_panel.ipynb #c030
 @patch
 def strip(self:Panel,
     n:int=3, # images

@@ -69,7 +69,7 @@ class _Features:
             self.due = len(xb)
             yield xb, yb
 
-# %% ../nbs/05_report.ipynb #c015
+# %% ../nbs/05_report.ipynb #c016
 LEAST_CERTAIN = 20 # images explained where there is no mistake
 
 def interpret(
@@ -98,7 +98,7 @@ def interpret(
     meta = {**(meta or {}), 'layer': layer, 'method': method, 'mean': tuple(mean), 'std': tuple(std)}
     return Interpretation(ds, seen.logits.float().cpu().numpy(), rows, maps.float().cpu().numpy(), feats, model, meta)
 
-# %% ../nbs/05_report.ipynb #c021
+# %% ../nbs/05_report.ipynb #c022
 ORDERS = 'dataset', 'loss', 'sure', 'unsure', 'random'
 
 @patch
@@ -129,7 +129,7 @@ def pick(self:Interpretation,
     elif by != 'dataset': rows = rows[np.argsort({'loss': -self.loss, 'sure': -self.conf, 'unsure': self.conf}[by][rows], kind='stable')]
     return rows[:n]
 
-# %% ../nbs/05_report.ipynb #c025
+# %% ../nbs/05_report.ipynb #c026
 @patch
 def table(self:Interpretation,
     rows:np.ndarray=None, # (K,) rows; the misclassified in data-set order where None
@@ -141,7 +141,7 @@ def table(self:Interpretation,
     return pd.DataFrame(dict(row=rows, index=self.ds.idxs[rows], true=names[self.y[rows]], predicted=names[self.pred[rows]],
         p_predicted=self.conf[rows], p_true=self.probs[rows, self.y[rows]], loss=self.loss[rows], margin=self.margin[rows]))
 
-# %% ../nbs/05_report.ipynb #c029
+# %% ../nbs/05_report.ipynb #c030
 @patch
 def confusion(self:Interpretation,
     share:bool=False, # shares of the row, 0..1, instead of counts
@@ -165,7 +165,7 @@ def most_confused(self:Interpretation,
     names, per = np.array(self.ds.classes, object), np.maximum(self.confusion().sum(1), 1)
     return pd.DataFrame(dict(true=names[t], predicted=names[p], count=m[t, p], share=m[t, p] / per[t]))
 
-# %% ../nbs/05_report.ipynb #c032
+# %% ../nbs/05_report.ipynb #c033
 @patch
 def per_class(self:Interpretation):# DataFrame: class, images, predicted, precision, recall, f1; NaN where undefined
     "Precision, recall and F1 of each class."
@@ -176,7 +176,7 @@ def per_class(self:Interpretation):# DataFrame: class, images, predicted, precis
     return pd.DataFrame({'class': self.ds.classes, 'images': n, 'predicted': said, 'precision': over(right, said),
                          'recall': over(right, n), 'f1': over(2 * right, n + said)})
 
-# %% ../nbs/05_report.ipynb #c035
+# %% ../nbs/05_report.ipynb #c037
 @patch
 def plot_confusion(self:Interpretation,
     ax=None, # matplotlib Axes; a new one where None
@@ -197,7 +197,7 @@ def plot_confusion(self:Interpretation,
     ax.set(xlabel='predicted class', ylabel='true class', title=title)
     return ax
 
-# %% ../nbs/05_report.ipynb #c039
+# %% ../nbs/05_report.ipynb #c041
 @patch
 def calibration(self:Interpretation,
     bins:int=15, # bins of equal width over 0..1
@@ -218,7 +218,7 @@ def ece(self:Interpretation,
     c = self.calibration(bins)
     return float((c['count'] / len(self) * (c.accuracy - c.confidence).abs()).sum())
 
-# %% ../nbs/05_report.ipynb #c042
+# %% ../nbs/05_report.ipynb #c045
 @patch
 def plot_calibration(self:Interpretation,
     bins:int=15, # bins of equal width over 0..1
@@ -237,7 +237,7 @@ def plot_calibration(self:Interpretation,
     ax.legend(loc='best', fontsize=8)
     return ax
 
-# %% ../nbs/05_report.ipynb #c046
+# %% ../nbs/05_report.ipynb #c049
 @patch
 def explain(self:Interpretation,
     rows:np.ndarray, # (K,) rows of the data set
@@ -261,7 +261,7 @@ def raw_maps(self:Interpretation,
     where = {r: i for i, r in enumerate(new)}
     return np.stack([self.maps[at[r]] if r in at else got[where[r]] for r in rows.tolist()]) if len(rows) else self.maps[:0]
 
-# %% ../nbs/05_report.ipynb #c049
+# %% ../nbs/05_report.ipynb #c052
 class Picture:
     "An RGB picture with its description, shown in notebooks as one JPEG."
     def __init__(self,
@@ -291,7 +291,7 @@ class Picture:
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {'image/jpeg': base64.b64encode(self.encode(quality=70)).decode(), 'text/plain': self.alt}
 
-# %% ../nbs/05_report.ipynb #c050
+# %% ../nbs/05_report.ipynb #c053
 TILE, ACROSS = 112, 84 # pixels: the narrowest tile under which a caption can be read; the narrowest image in a tile of several
 
 def _font(size):
@@ -315,7 +315,7 @@ def _key(pen, x, y, key, font):
     for i, c in enumerate(matplotlib.colormaps[cmap](np.linspace(0, 1, 120), bytes=True)): pen.line((x + i, y + 2, x + i, y + 12), fill=tuple(c[:3].tolist()))
     pen.text((x + 126, y), high, fill=(40, 40, 40), font=font)
 
-# %% ../nbs/05_report.ipynb #c052
+# %% ../nbs/05_report.ipynb #c055
 def mosaic(
     tiles:np.ndarray, # (K,H,W,3) uint8; W is several images wide where `across` is
     captions:list=(), # for each tile a list of lines of text; none at all for a bare grid
@@ -342,7 +342,7 @@ def mosaic(
     if key: _key(pen, gap, high - 2, key, font)
     return Picture(np.asarray(sheet), alt)
 
-# %% ../nbs/05_report.ipynb #c055
+# %% ../nbs/05_report.ipynb #c058
 WHICH = 'predicted', 'true', 'difference'
 
 def scaled_maps(
@@ -364,7 +364,7 @@ def map_flags(
     "What is wrong with each map; an empty string for a sound one."
     return [[FLAGS[f] for f in pair] for pair in _finish(torch.as_tensor(raw), (1, 1), 'none', None)[1].tolist()]
 
-# %% ../nbs/05_report.ipynb #c057
+# %% ../nbs/05_report.ipynb #c060
 def map_key(
     which:str, # predicted, true or difference; None for no map
     cmap:str='inferno', # colour table of a map that is no difference
@@ -383,7 +383,7 @@ def overlays(self:Interpretation,
     two_sided = which == 'difference'
     return overlay(self.ds.x[rows], scaled_maps(self.raw_maps(rows), self.ds.x.shape[1:3], which), alpha, None if two_sided else cmap, two_sided)
 
-# %% ../nbs/05_report.ipynb #c061
+# %% ../nbs/05_report.ipynb #c064
 @patch
 def gallery(self:Interpretation,
     rows:np.ndarray=None, # (K,) rows; the misclassified in data-set order where None
@@ -408,7 +408,7 @@ def gallery(self:Interpretation,
     kind = f'with {"the difference of their maps" if which == "difference" else f"the map of the {which} class"} at {self.meta["layer"]}' if which else 'plain'
     return mosaic(tiles, words, cols, f'{len(rows)} images, {kind}; below each the class predicted, its probability, the actual class and the number of the image', across, map_key(which, cmap))
 
-# %% ../nbs/05_report.ipynb #c066
+# %% ../nbs/05_report.ipynb #c069
 @patch
 def save(self:Interpretation,
     path:str, # folder to make; an earlier interpretation there is replaced
@@ -429,7 +429,7 @@ def save(self:Interpretation,
     shutil.rmtree(old, ignore_errors=True)
     return path
 
-# %% ../nbs/05_report.ipynb #c068
+# %% ../nbs/05_report.ipynb #c071
 def load_interpretation(
     path:str, # folder written by `Interpretation.save`
     model:nn.Module=None, # the model, where further maps are wanted
@@ -445,7 +445,7 @@ def load_interpretation(
     if not same: raise ValueError(f'{path.name} has been altered since it was saved: its images have another digest')
     return Interpretation(ds, logits, rows, maps, r.get('feats'), model, meta)
 
-# %% ../nbs/05_report.ipynb #c073
+# %% ../nbs/05_report.ipynb #c076
 @patch
 def similar(self:Interpretation,
     row:int, # row of the data set
