@@ -29,6 +29,7 @@ class Clip:
         learn.scaler.unscale_(learn.opt)
         nn.utils.clip_grad_norm_(learn.model.parameters(), self.norm)
 
+# %% ../nbs/01g_callbacks.ipynb #cn901
 class EMA:
     "Keep `averaged`, a running average of weights and statistics, which evaluation then uses. Source: Polyak and Juditsky 1992."
     def __init__(self,
@@ -105,10 +106,7 @@ class SaveCheckpoints:
         except OSError as e: raise ValueError(f'cannot write to {folder} ({e.strerror}): choose another folder') from None
         self.lock = FileLock(self.folder / 'run.lock', timeout=0)
 
-    def save(self,
-        learn, # whose state is kept
-    ):
-        "Write a checkpoint now, and let go of the oldest."
+    def _save(self, learn):
         state = learn.state()
         if learn.rank == 0:
             learn.last_checkpoint = write_checkpoint(state, checkpoint_path(self.folder, learn.step))
@@ -123,11 +121,11 @@ class SaveCheckpoints:
 
     def after_step(self, learn):
         late = learn.world == 1 and time.perf_counter() - self.written > self.seconds  # several devices have several clocks
-        if late or (self.steps and learn.step % self.steps == 0): self.save(learn)
-    def after_epoch(self, learn): self.save(learn)
+        if late or (self.steps and learn.step % self.steps == 0): self._save(learn)
+    def after_epoch(self, learn): self._save(learn)
     def after_fit(self, learn):
         try:
-            if learn.stopped: self.save(learn)
+            if learn.stopped: self._save(learn)
         finally: self.lock.release()
 
 # %% ../nbs/01g_callbacks.ipynb #c018

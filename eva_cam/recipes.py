@@ -161,16 +161,18 @@ class Growing:
         "Which images a batch holds: the same at every size."
         return self.plain.batch_idxs(epoch, i)
 
-    def batch(self,
-        epoch:int, # from 0
-        i:int, # batch of the epoch, from 0
-    )->tuple: # images (B,3,s,s) float32 normalised, s the side of that moment, and class ids (B,) int64
-        "A batch at the size of its moment in the run."
-        share = (epoch * len(self) + i) / self.total
-        k = next((k for k, g in enumerate(self.recipe.grow) if share < g[0]), len(self.recipe.grow) - 1)
-        if self._phase is None or self._phase[0] != k:
-            _, side, crop = self.recipe.grow[k]
-            pad = max(0, (4 - (side - crop)) // 2)
-            ds = replace(self.ds, x=resize(self.ds.x, side))
-            self._phase = k, Batches(ds, self.bs, replace(self.recipe.pipeline, pad=pad, crop=crop), **self.kw)
-        return self._phase[1].batch(epoch, i)
+# %% ../nbs/01e_recipes.ipynb #cn903
+@patch
+def batch(self:Growing,
+    epoch:int, # from 0
+    i:int, # batch of the epoch, from 0
+)->tuple: # images (B,3,s,s) float32 normalised, s the side of that moment, and class ids (B,) int64
+    "A batch at the size of its moment in the run."
+    share = (epoch * len(self) + i) / self.total
+    k = next((k for k, g in enumerate(self.recipe.grow) if share < g[0]), len(self.recipe.grow) - 1)
+    if self._phase is None or self._phase[0] != k:
+        _, side, crop = self.recipe.grow[k]
+        pad = max(0, (4 - (side - crop)) // 2)
+        ds = replace(self.ds, x=resize(self.ds.x, side))
+        self._phase = k, Batches(ds, self.bs, replace(self.recipe.pipeline, pad=pad, crop=crop), **self.kw)
+    return self._phase[1].batch(epoch, i)
