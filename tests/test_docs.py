@@ -3,6 +3,7 @@ import ast, io, json, os, re, subprocess, sys, tokenize, venv
 from pathlib import Path
 import pytest, yaml
 from conftest import ROOT, tracked
+from notebooks import LESSONS, code_cells
 
 MODULES = sorted((ROOT / 'eva_cam').glob('[!_]*.py'))
 EVENTS = {'before_fit', 'before_batch', 'before_step', 'after_step', 'after_epoch', 'after_fit', 'forward'}  # described once, where they are called
@@ -36,6 +37,16 @@ def test_every_public_name_is_described(path): assert list(undescribed(path)) ==
 def test_what_is_not_described_is_found(tmp_path):
     (tmp_path / 'm.py').write_text("__all__ = ['f', 'C']\ndef f(a, # said\n  b, c # both\n)->int: return a\nclass C:\n  'Said.'\n  def g(self, x): 'Said.'\n")
     assert list(undescribed(tmp_path / 'm.py')) == ['f has no docstring', 'f: b is not described', 'f: c is not described', 'f: its result is not described', 'C.g: x is not described']
+
+@pytest.mark.parametrize('path', LESSONS, ids=lambda p: p.stem)
+def test_every_public_function_is_shown(path):
+    "In a cell of its own lesson that is not exported; commands are shown as commands."
+    code = [c['source'] for c in code_cells(path)]
+    module = next(m[1] for s in code if (m := re.search(r'#\|\s*default_exp\s+(\S+)', s)))
+    body = ast.parse((ROOT / f'eva_cam/{module}.py').read_text(encoding='utf-8')).body
+    shown = '\n'.join(s for s in code if not re.match(r'#\|\s*export', s))
+    public = [n.name for n in body if isinstance(n, ast.FunctionDef) and not n.name.startswith('_') and not any('call_parse' in ast.unparse(d) for d in n.decorator_list)]
+    assert [n for n in public if not re.search(rf'\b{n}\b', shown)] == []
 
 def test_ruff_finds_nothing():
     "Errors, unused and undefined names, and traps; not that of a default made by a call, of a function in a loop that is used up in its turn, or of zip."

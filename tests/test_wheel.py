@@ -37,9 +37,12 @@ def test_install_brings_no_development_tool(fresh):
     assert 'torch==' in have and not any(f'{t}==' in have for t in ('nbdev', 'execnb', 'pytest', 'notebook', 'jupyterlab', 'grad-cam', 'torchcam', 'captum'))
 
 def test_every_module_imports_quickly_and_silently(fresh, tmp_path, offline):
-    code = ("import torch, time, pkgutil, sys; t = time.perf_counter(); import eva_cam; t = time.perf_counter() - t\n"
+    code = ("import torch, numpy, random, warnings, os, locale, time, pkgutil, sys\n"
+            "def settings(): return (torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled(), torch.initial_seed(), torch.get_rng_state().tolist(), random.getstate(),\n"
+            "    str(numpy.random.get_state()), numpy.get_printoptions(), numpy.geterr(), str(warnings.filters), dict(os.environ), locale.getlocale(), torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision())\n"
+            "before = settings(); t = time.perf_counter(); import eva_cam; t = time.perf_counter() - t\n"
             "for m in pkgutil.iter_modules(eva_cam.__path__): __import__(f'eva_cam.{m.name}')\n"
-            "assert t < 0.3, t; assert 'albumentations' not in sys.modules")
+            "assert settings() == before; assert t < 0.3, t; assert not {'albumentations', 'matplotlib.pyplot', 'pandas'} & set(sys.modules), 'heavy at import'")
     r = sh(fresh / 'python', '-W', 'error::UserWarning', '-c', code, cwd=tmp_path, env=offline)
     assert (r.returncode, r.stdout, r.stderr) == (0, '', '')
 
