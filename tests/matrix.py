@@ -70,8 +70,11 @@ def try_row(name, wheel, books):
 def table(rows):
     "The rows as a table in Markdown."
     cols = 'torch numpy albumentations fastcore opencv-python-headless'.split()
-    out = ['| environment | Python | torch | numpy | albumentations | fastcore | OpenCV (headless) | import | notebooks |', '|---|---|---|---|---|---|---|---|---|']
-    return '\n'.join(out + [f"| {n} | {r['python']} | {' | '.join(r['versions'][c].split('+')[0] for c in cols)} | {r['import_seconds']:.2f} s | {r['notebooks']} run |" for n, r in rows.items()])
+    out = ['| environment | Python | torch | numpy | albumentations | fastcore | OpenCV | import | notebooks |', '|---|---|---|---|---|---|---|---|---|']
+    for n, r in rows.items():
+        full = f", full {r['versions']['opencv_python']}" if 'opencv_python' in r['versions'] else ''
+        out.append(f"| {n} | {r['python']} | {' | '.join(r['versions'][c].split('+')[0] for c in cols)}{full} | {r['import_seconds']:.2f} s | {r['notebooks']} run |")
+    return '\n'.join(out)
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

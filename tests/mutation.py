@@ -18,7 +18,7 @@ from conftest import ROOT
 GOAL = 0.85
 ANSWERS = ROOT / 'tests/mutants.json'
 MEMORY = 12 << 30  # bytes a process may take; a mutant that asks for more is killed, too
-TESTS = {'00': ['test_data.py', 'test_fuzz.py'], '01': ['test_fuzz.py', 'test_train.py'], '02': ['test_train.py', 'test_fuzz.py'], '03': [],
+TESTS = {'00': ['test_data.py', 'test_fuzz.py'], '01': ['test_recipes.py', 'test_fuzz.py', 'test_train.py'], '02': ['test_train.py', 'test_fuzz.py'], '03': [],
          '04': ['test_untouched.py', 'test_peers.py'], '05': ['test_report.py', 'test_fuzz.py', 'test_timm.py']}
 LOOKS = set('figsize fontsize dpi alpha lw linewidth s color c ls marker rotation pad ha va width height ncol loc zorder labelpad constrained_layout rasterized quality left right top bottom'.split())
 SWAP = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is,

@@ -70,6 +70,14 @@ def test_badge_points_at_this_notebook(path, settings):
 
 def test_readme_is_up_to_date(): subprocess.run([sys.executable, ROOT / '.ci/readme.py', '--check'], check=True)
 
+def test_lower_bounds_are_versions_that_were_tried(settings):
+    "What settings.ini promises is what tests/matrix.py installed in its first row, and CONTRIBUTING shows that table."
+    import json, matrix
+    rows, bounds = json.loads((ROOT / 'tests/matrix.json').read_text(encoding='utf-8')), matrix.bounds()
+    same = lambda a, b: re.sub(r'(\.0)+$', '', a.split('+')[0]) == re.sub(r'(\.0)+$', '', b)
+    assert {k for k, v in bounds.items() if not same(rows['lowest']['versions'][k], v)} == set()
+    assert set(rows) == set(matrix.ROWS) and matrix.table(rows) in (ROOT / 'CONTRIBUTING.md').read_text(encoding='utf-8')
+
 def test_one_quarto_file(): assert filecmp.cmp(ROOT / '_quarto.yml', ROOT / 'nbs/_quarto.yml', shallow=False)
 
 def test_nothing_of_the_machine_is_committed():

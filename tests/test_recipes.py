@@ -1,0 +1,44 @@
+"The six systems as their authors wrote them down: a second copy on purpose, so that nobody changes a published setting by a slip."
+import pytest
+from eva_cam.recipes import RECIPES
+
+# network; epochs, batch, map layer, author's accuracy; optimiser; schedule; what the pipeline does, the rest being off
+PUBLISHED = {
+    'eva6_layernorm': ('resnet18', dict(norm='layer', pool='max'), 40, 128, 'layer3', 83.14, dict(kind='sgd', lr=0.01, momentum=0.9), dict(kind='plateau', patience=3, gamma=0.2),
+                       dict(pad=4, crop=32, rotate=5, holes=(1, 1), hole_size=(16, 16))),
+    'eva6_custom_onecycle': ('custom_resnet', {}, 24, 512, 'layer3', 88.66, dict(kind='sgd', lr=0.4, momentum=0.9, nesterov=True, weight_decay=0.0005), dict(kind='one_cycle', peak=5, start=0.01),
+                             dict(pad=4, crop=32, flip=0.5, holes=(1, 1), hole_size=(8, 8))),
+    'eva4_step': ('resnet18', {}, 24, 128, 'layer4', 87.51, dict(kind='sgd', lr=0.0005, momentum=0.9, weight_decay=0.2), dict(kind='step', every=10, gamma=1/3), dict(flip=0.5)),
+    'eva4_plateau': ('resnet18', {}, 30, 512, 'layer3', 90.71, dict(kind='sgd', lr=0.07, momentum=0.9, weight_decay=0.004), dict(kind='plateau', patience=3, gamma=0.2),
+                     dict(flip=0.5, holes=(1, 1), hole_size=(8, 8))),
+    'eva7_baseline': ('resnet18', {}, 20, 64, 'layer2', 80.63, dict(kind='sgd', lr=0.01, momentum=0.9), dict(kind='step', every=15, gamma=0.1),
+                      dict(pad=4, crop=32, flip=0.5, holes=(1, 1), hole_size=(16, 16))),
+    'eva5_albumentations': ('resnet18', {}, 40, 64, 'layer4', 90.35, dict(kind='sgd', lr=0.01, momentum=0.9, weight_decay=0.005), dict(kind='step', every=4, gamma=0.8),
+                            dict(flip=0.5, rotate=8, brightness=0.05, contrast=0.05, holes=(2, 2), hole_size=(4, 12))),
+}
+OFF = dict(pad=0, crop=None, flip=0, rotate=0, brightness=0, contrast=0, holes=(0, 0))
+
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_a_system_is_as_its_author_meant_it(name):
+    arch, arch_kw, epochs, bs, layer, author, opt, sched, does = PUBLISHED[name]
+    r = RECIPES[name]
+    assert (r.arch, r.arch_kw, r.epochs, r.bs, r.cam_layer, r.author, r.opt, r.sched) == (arch, arch_kw, epochs, bs, layer, author, opt, sched)
+    assert {k: getattr(r.pipeline, k) for k in OFF | does} == OFF | does and r.pipeline.pad_mode == 'constant'
+    assert (r.label_smoothing, r.loss, r.clip, r.ema, r.grow, r.drop_last) == (0, 'mean', 0, 0, (), False) and r.valid == (5000 if sched['kind'] == 'plateau' else 0)
+
+def test_the_improved_form_is_one_for_all_but_layer_norm():
+    "The same crops, holes and One-Cycle, at a rate of 0.4; with layer norm at 0.1, and clipped."
+    for name in ('eva4_step', 'eva4_plateau', 'eva7_baseline', 'eva5_albumentations', 'eva6_layernorm'):
+        r, norm = RECIPES[name].form('improved'), name == 'eva6_layernorm'
+        assert r.opt == dict(kind='sgd', lr=0.1 if norm else 0.4, momentum=0.9, nesterov=True, weight_decay=5e-4) and (r.bs, r.valid, r.clip) == (512, 0, 1. if norm else 0)
+        assert r.sched == dict(kind='one_cycle', peak=5, start=0.1, end=0.002) and (r.pipeline.pad, r.pipeline.crop, r.pipeline.flip, r.pipeline.holes, r.pipeline.hole_size) == (4, 32, 0.5, (1, 1), (8, 8))
+        assert (r.arch, r.epochs, r.cam_layer) == (RECIPES[name].arch, RECIPES[name].epochs, RECIPES[name].cam_layer)
+
+def test_our_own_two():
+    "`fast` with the batch and rates published for its network and optimiser (K. Jordan 2024), `best` with what was chosen for it."
+    fast, best = RECIPES['fast'], RECIPES['best']
+    assert fast.opt == dict(kind='muon', lr=0.24, momentum=0.6, head_lr=0.67, bias_lr=0.053, bias_momentum=0.85, weight_decay=0.004, whiten_epochs=3)
+    assert (fast.bs, fast.epochs, fast.label_smoothing, fast.loss, fast.drop_last, fast.grow, fast.sched) == (2000, 10.4, 0.2, 'sum', True, ((0.3, 24, 24), (1, 32, 32)), dict(kind='linear'))
+    assert (fast.pipeline.pad, fast.pipeline.pad_mode, fast.pipeline.flip, fast.cam_layer, fast.valid) == (2, 'reflect', 'alternate', 'block2', 0)
+    assert best.opt == dict(kind='sgd', lr=0.2, momentum=0.9, nesterov=True, weight_decay=5e-4) and best.sched == dict(kind='one_cycle', peak=10, start=0.1, end=0.0005)
+    assert (best.bs, best.epochs, best.label_smoothing, best.ema, best.pipeline.pad, best.pipeline.hole_size, best.cam_layer) == (256, 60, 0.1, 0.999, 4, (8, 8), 'layer3')
