@@ -29,7 +29,7 @@ class Clip:
         learn.scaler.unscale_(learn.opt)
         nn.utils.clip_grad_norm_(learn.model.parameters(), self.norm)
 
-# %% ../nbs/01g_callbacks.ipynb #cn901
+# %% ../nbs/01g_callbacks.ipynb #c007
 class EMA:
     "Keep `averaged`, a running average of weights and statistics, which evaluation then uses. Source: Polyak and Juditsky 1992."
     def __init__(self,
@@ -58,7 +58,7 @@ class EMA:
         self.before_fit(learn)
         self.model.load_state_dict(state)
 
-# %% ../nbs/01g_callbacks.ipynb #c012
+# %% ../nbs/01g_callbacks.ipynb #c013
 @patch
 def state(self:Learner,
 )->dict: # fit for `write_checkpoint`
@@ -72,7 +72,7 @@ def state(self:Learner,
         model=self.model.state_dict(), opt=self.opt.state_dict(), scaler=self.scaler.state_dict(), chance=chance,
         cbs={type(cb).__name__: cb.state() for cb in self.cbs if hasattr(cb, 'state')})
 
-# %% ../nbs/01g_callbacks.ipynb #c014
+# %% ../nbs/01g_callbacks.ipynb #c015
 @patch
 def load_state(self:Learner,
     state:dict, # from `state`
@@ -93,7 +93,7 @@ def load_state(self:Learner,
     self.rng = state['chance'][self.rank]
     return self
 
-# %% ../nbs/01g_callbacks.ipynb #c016
+# %% ../nbs/01g_callbacks.ipynb #c017
 class SaveCheckpoints:
     "Write a checkpoint into `folder` after each epoch and at least every `seconds`. The folder is made if need be."
     def __init__(self,
@@ -128,7 +128,7 @@ class SaveCheckpoints:
             if learn.stopped: self._save(learn)
         finally: self.lock.release()
 
-# %% ../nbs/01g_callbacks.ipynb #c018
+# %% ../nbs/01g_callbacks.ipynb #c019
 @patch
 def resume(self:Learner,
     folder:str, # of the run
@@ -139,7 +139,7 @@ def resume(self:Learner,
     self.last_checkpoint = path
     return self
 
-# %% ../nbs/01g_callbacks.ipynb #c025
+# %% ../nbs/01g_callbacks.ipynb #c026
 @patch
 def table(self:Learner,
 ): # DataFrame: a row an epoch: epoch, step, lr, losses, accuracies from 0 to 1, seconds of training
@@ -169,7 +169,7 @@ def plot(self:Learner,
     axs[1].set_title(f'{last.replace("_", " ")} {100 * t[last][end]:.1f} % after {t.epoch[end]:.3g} epochs')
     return axs
 
-# %% ../nbs/01g_callbacks.ipynb #c027
+# %% ../nbs/01g_callbacks.ipynb #c028
 class HistoryFiles:
     "Write `history.csv` and `history.json` into `folder` after each epoch."
     def __init__(self,
@@ -180,7 +180,7 @@ class HistoryFiles:
         write_aside(self.folder / 'history.csv', learn.table().to_csv(index=False).encode())
         write_aside(self.folder / 'history.json', json.dumps(learn.history, indent=1).encode())
 
-# %% ../nbs/01g_callbacks.ipynb #c029
+# %% ../nbs/01g_callbacks.ipynb #c030
 class Progress:
     "One line with epoch, loss, accuracy and time left, renewed in place."
     every = 0.5  # seconds between renewals
@@ -212,7 +212,7 @@ class Progress:
     def after_fit(self, learn):
         if self.how == 'terminal': print()
 
-# %% ../nbs/01g_callbacks.ipynb #c033
+# %% ../nbs/01g_callbacks.ipynb #c034
 class LivePlot:
     "Draw the history in the notebook after each epoch, always in the same place."
     def before_fit(self, learn): self.handle = None
@@ -225,7 +225,7 @@ class LivePlot:
         else: self.handle.update(fig)
         plt.close(fig)
 
-# %% ../nbs/01g_callbacks.ipynb #c035
+# %% ../nbs/01g_callbacks.ipynb #c036
 class TensorBoard:
     "Write the history for TensorBoard into `folder`. Raises ValueError where it is not installed."
     def __init__(self,
@@ -239,7 +239,7 @@ class TensorBoard:
         for k, v in learn.history[-1].items(): self.writer.add_scalar(k, v, learn.step)
         self.writer.flush()
 
-# %% ../nbs/01g_callbacks.ipynb #c039
+# %% ../nbs/01g_callbacks.ipynb #c040
 class BatchTransform:
     "Apply `f` to each training batch, on its device."
     def __init__(self,

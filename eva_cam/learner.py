@@ -163,7 +163,7 @@ def set_rates(self:Learner,
     if frozen and self.world > 1: self._wrap()  # DDP must not wait for slopes that no longer come
     self.lrs.append(self.opt.param_groups[-1]['lr'])
 
-# %% ../nbs/01f_learner.ipynb #c032
+# %% ../nbs/01f_learner.ipynb #c034
 @patch
 def _total(self:Learner, sums):
     if self.world > 1: dist.all_reduce(sums)
@@ -185,7 +185,7 @@ def evaluate(self:Learner,
     loss, right, n = self._total(sums)
     return loss / n, right / n
 
-# %% ../nbs/01f_learner.ipynb #c034
+# %% ../nbs/01f_learner.ipynb #c036
 @patch
 def _end_epoch(self:Learner):
     self._check()
@@ -199,7 +199,7 @@ def _end_epoch(self:Learner):
     self.call('after_epoch')
     self._clock = time.perf_counter()  # neither evaluation nor callbacks are training
 
-# %% ../nbs/01f_learner.ipynb #c036
+# %% ../nbs/01f_learner.ipynb #c038
 CHECK_EVERY = 20  # steps between looks at the losses
 
 class Diverged(ValueError):
@@ -225,7 +225,7 @@ def _tick(self:Learner):
     now = time.perf_counter()
     self.seconds, self._clock = self.seconds + now - self._clock, now
 
-# %% ../nbs/01f_learner.ipynb #c038
+# %% ../nbs/01f_learner.ipynb #c040
 @patch
 def _patient_step(self:Learner, xb, yb):
     while True:
@@ -239,7 +239,7 @@ def _patient_step(self:Learner, xb, yb):
         if self.compute.kind == 'cuda': torch.cuda.empty_cache()
         print(f'out of memory: going on with pieces of {self.micro} images, {len(yb)} to a step as before')
 
-# %% ../nbs/01f_learner.ipynb #c040
+# %% ../nbs/01f_learner.ipynb #c042
 @patch
 @contextmanager
 def _own_chance(self:Learner):
@@ -265,7 +265,7 @@ def _polite_interrupt(self:Learner):
         for s, handler in before.items(): signal.signal(s, handler)
     if self.stopped: print(f'stopped by {signal.Signals(self.stopped).name} at step {self.step} of {self.total}; fit() goes on from there')
 
-# %% ../nbs/01f_learner.ipynb #c042
+# %% ../nbs/01f_learner.ipynb #c044
 @patch
 def fit(self:Learner,
     steps:int=None, # to take; up to the end of the run if not given

@@ -357,7 +357,7 @@ def build_model(
     except (TypeError, ValueError, RuntimeError, AttributeError, LookupError, ArithmeticError) as e: raise ValueError(f'{arch} cannot be built: {e}') from None
     return small_stem(model) if small and arch not in ARCHS else model
 
-# %% ../nbs/01_models.ipynb #c068
+# %% ../nbs/01_models.ipynb #c069
 def write_aside(
     path:Path, # file to write; its folder must exist
     data:bytes, # the whole content
@@ -370,7 +370,7 @@ def write_aside(
     finally: aside.unlink(missing_ok=True)
     return path
 
-# %% ../nbs/01_models.ipynb #c069
+# %% ../nbs/01_models.ipynb #c070
 META_KEYS = ('arch', 'arch_kw', 'classes', 'mean', 'std')
 
 def _digest(tensors):
@@ -395,7 +395,7 @@ def save_weights(
     header = json.dumps({**meta, 'sha256': _digest(tensors)})
     return write_aside(Path(path), save(tensors, metadata={'eva_cam': header}))
 
-# %% ../nbs/01_models.ipynb #c071
+# %% ../nbs/01_models.ipynb #c072
 def load_weights(
     path:str, # file written by `save_weights`
 )->tuple: # the model in evaluation mode with float32 weights, and its meta as a dict

@@ -161,7 +161,7 @@ class Growing:
         "Which images a batch holds: the same at every size."
         return self.plain.batch_idxs(epoch, i)
 
-# %% ../nbs/01e_recipes.ipynb #cn903
+# %% ../nbs/01e_recipes.ipynb #c023
 @patch
 def batch(self:Growing,
     epoch:int, # from 0
