@@ -126,7 +126,7 @@ def train_recipe(
             write_aside(Path(out) / 'result.json', json.dumps(learn.figures, indent=1).encode())
     return learn
 
-# %% ../nbs/02_train.ipynb #c027
+# %% ../nbs/02_train.ipynb #c029
 @call_parse
 def eva_cam_train(
     recipe:str='fast', # name of the recipe; --list shows them
