@@ -160,7 +160,7 @@ def summary(
     if len(suspects): out.append((f'{_count(len(suspects), "label")} may be wrong: the model confidently says otherwise.', suspects))
     return out
 
-# %% ../nbs/05d_html.ipynb #c027
+# %% ../nbs/05d_html.ipynb #c028
 def _ticks(lo, hi):
     "Three to six round numbers from `lo` to at least `hi`."
     raw = (hi - lo) / 4
@@ -183,7 +183,7 @@ def training_curves(
             xticks=[dict(at=X(e), text=f'{e:g}') for e in sorted({1, (1 + last) // 2, last})], words=f'{title} by epoch: ' + ', '.join(f'{l["name"]} ends at {l["last"]}' for l in lines)))
     return out
 
-# %% ../nbs/05d_html.ipynb #c030
+# %% ../nbs/05d_html.ipynb #c031
 MOST_CLASSES = 30
 
 def _confusion(interp):
@@ -208,7 +208,7 @@ def _calibration(interp):
     full = max(bins['count'].max(), 1)
     return dict(words=words, bins=[{**b, 'radius': 2 + 6 * math.sqrt(b['count'] / full)} for b in bins.to_dict('records')])
 
-# %% ../nbs/05d_html.ipynb #c032
+# %% ../nbs/05d_html.ipynb #c033
 def _plain(v):
     "A value of the meta as a reader would write it."
     if isinstance(v, dict): return ', '.join(f'{k} {_plain(w)}' for k, w in v.items())
@@ -223,7 +223,7 @@ def _made(interp):
     versions = dict(eva_cam=eva_cam.__version__, torch=torch.__version__, numpy=np.__version__, python=platform.python_version())
     return rows + [('This report', ', '.join(f'{k} {v}' for k, v in versions.items())), ('Written', f'{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC')]
 
-# %% ../nbs/05d_html.ipynb #c035
+# %% ../nbs/05d_html.ipynb #c036
 MOST_IMAGES = 1000 # mistakes on a page
 
 def _chosen(interp):
@@ -235,7 +235,7 @@ def _chosen(interp):
     extra = [r for r in dict.fromkeys([*suspects, *ties]) if r not in set(main.tolist())]
     return main, np.array([*main, *extra], np.int64), suspects, ties
 
-# %% ../nbs/05d_html.ipynb #c037
+# %% ../nbs/05d_html.ipynb #c038
 def _groups(interp, rows, raw, group):
     "For the page: a representative of each group of mistakes, and what they share."
     out, names = [], interp.ds.classes
@@ -264,7 +264,7 @@ def page_data(
         **image_sheets(interp.ds.x[rows], IMAGE_BYTES - raw[0].size * maps['bits'] // 8), **maps)
     return page, dict(suspects=[at[r] for r in suspects], ambiguous=[at[r] for r in ties], groups=_groups(interp, rows, raw, group)), at
 
-# %% ../nbs/05d_html.ipynb #c040
+# %% ../nbs/05d_html.ipynb #c041
 def _tiles(interp):
     "The four figures at the top."
     n, wrong = len(interp), int(interp.wrong.sum())
@@ -285,7 +285,7 @@ def _notes(interp, page):
         ambiguous_note='The two likeliest classes are nearly tied; right or wrong, these were close to luck.',
         groups_note='Clusters of maps of the predicted class, by spectral clustering. Each is shown by its most typical image.')
 
-# %% ../nbs/05d_html.ipynb #c041
+# %% ../nbs/05d_html.ipynb #c042
 def _write_aside(path, text):
     aside = path.with_name(path.name + '.aside')
     try:
@@ -303,7 +303,7 @@ def check_writable(
     if not os.access(path.parent, os.W_OK): raise ValueError(f'{path.parent} cannot be written to: choose another folder')
     return path
 
-# %% ../nbs/05d_html.ipynb #c043
+# %% ../nbs/05d_html.ipynb #c044
 MOST_COMPARED = 6 # images of each kind of change
 
 def _versus(other, interp):
@@ -320,7 +320,7 @@ def _versus(other, interp):
             kinds[-1].update(src='data:image/webp;base64,' + base64.b64encode(picture.encode('WEBP', quality=80)).decode(), alt=picture.alt, width=picture.px.shape[1])
     return dict(words=words, kinds=kinds)
 
-# %% ../nbs/05d_html.ipynb #c047
+# %% ../nbs/05d_html.ipynb #c048
 def write_report(
     interp:Interpretation, # what was found
     path:str, # HTML file to write; an earlier one is replaced
@@ -347,7 +347,7 @@ def write_report(
     _write_aside(path, html)
     return path
 
-# %% ../nbs/05d_html.ipynb #c052
+# %% ../nbs/05d_html.ipynb #c053
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225) # mean and std that torchvision's weights were trained with
 
 def _state(path):
@@ -363,7 +363,7 @@ def _state(path):
     if not isinstance(state, dict): raise ValueError(f'{path.name} holds a {type(state).__name__}: give a file with a state_dict')
     return state
 
-# %% ../nbs/05d_html.ipynb #c054
+# %% ../nbs/05d_html.ipynb #c055
 def load_model(
     weights:str='', # weights file; the shipped network where empty
     arch:str='', # network of a plain weights file: torchvision/NAME or timm/NAME
@@ -381,7 +381,7 @@ def load_model(
 
 def _first_line(e): return ' '.join(str(e).split())[:200]
 
-# %% ../nbs/05d_html.ipynb #c056
+# %% ../nbs/05d_html.ipynb #c057
 def report_on(
     data:str='sample', # as for `load_data`
     weights:str='', # as for `load_model`
@@ -401,7 +401,7 @@ def report_on(
     other, interp = seen(against) if against else None, seen(weights)
     return interp, write_report(interp, out, against=other)
 
-# %% ../nbs/05d_html.ipynb #c058
+# %% ../nbs/05d_html.ipynb #c059
 @call_parse
 def eva_cam_report(
     data:str='sample', # sample, cifar10, cifar100, an .npz, or a folder of images by class

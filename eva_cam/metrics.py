@@ -194,7 +194,7 @@ def randomise_cascade(
     with torch.inference_mode(False): broken = copy.deepcopy(model)  # weights made in inference mode could not be explained
     first, rows = gradcam(model, x, layer, method=method), []
     fresh = [(n, m) for n, m in broken.named_modules() if hasattr(m, 'reset_parameters') and any(True for _ in m.parameters(recurse=False))]
-    with torch.random.fork_rng(), torch.inference_mode(False):
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
         for name, m in [('(intact)', None)] + fresh[::-1]:
             if m is not None: m.reset_parameters()
