@@ -2,8 +2,8 @@
 
     python benchmarks/lr_find.py
 
-PAIRS of networks and seeds are trained by One-Cycle at RATES, EPOCHS epochs each, on 1,600 of the shipped training images; the best
-rate is the bottom of the held-out loss over the rate, by the parabola through the lowest point and its neighbours. Then each finder
+Each of NETS, from each of SEEDS, is trained by One-Cycle up to each of RATES, EPOCHS epochs long, on 1,600 of the shipped training
+images; the best rate is the bottom of the held-out loss over the rate, by the parabola through the lowest point and its neighbours. Then each finder
 is asked, with its own defaults, about the same fresh network, the same images and the same optimiser. A suggestion counts when it lies
 within a factor of 2 of the best rate. fastai wants another fastcore than nbdev 2 does, so the benchmark makes an environment of its own
 for it, over this one, in benchmarks/.lr_find, and goes on in there; nothing is installed where you called it.

@@ -1,6 +1,6 @@
 """Install the wheel on every Python and beside every version that people bring, and try it there.
 
-    python tests/matrix.py                  # every row: fresh environments, about 4 minutes and 6 GB each, one after another
+    python tests/matrix.py                  # every row: fresh environments, 4 to 10 minutes and 6 GB each, one after another
     python tests/matrix.py --only lowest    # some rows
     python tests/matrix.py --all            # with every notebook instead of the six that touch other libraries most
 

@@ -1,6 +1,6 @@
 """Break the exported code on purpose and see whether its notebook, or a test, notices.
 
-    python tests/mutation.py                            # 160 mutants spread over the modules: half an hour on two cores
+    python tests/mutation.py                            # 160 mutants spread over the modules: about an hour on two cores
     python tests/mutation.py --n 20 --only 04_gradcam   # some of them
 
 A mutant changes one thing in one exported cell: a comparison, an operator, a number, a flag, a condition. The cell's notebook then runs
