@@ -79,7 +79,8 @@ def result(self:Learner,
     with computing(self.compute):
         plain, y = predict(self.eval_model, self.evals['test'], compute=self.compute)
         both, _ = predict(self.eval_model, self.evals['test'], True, self.compute)
-    device = torch.cuda.get_device_name(self.compute.device) if self.compute.kind == 'cuda' else f'{platform.machine()} CPU, {torch.get_num_threads()} threads'
+        n = torch.get_num_threads()
+    device = torch.cuda.get_device_name(self.compute.device) if self.compute.kind == 'cuda' else f'{platform.machine()} CPU, {n} thread{"s"*(n > 1)}'
     return dict(recipe=self.recipe.name, seed=self.seed, epochs=self.step / self.spe, images=len(self.train.ds), test_accuracy=accuracy(plain, y), test_accuracy_flipped=accuracy(both, y),
         accuracy_by_epoch=[h.get('test_accuracy') for h in self.history], seconds=self.seconds, device=device, compute=str(self.compute),
         versions=dict(torch=torch.__version__, python=platform.python_version(), eva_cam=version('eva_cam')))
