@@ -3,8 +3,9 @@
     python benchmarks/train.py
 
 Ours and the plain loop (float32, NCHW, albumentations in a DataLoader) take turns in this one process, ROUNDS times; a ratio is the
-median of the rounds' ratios. The overhead is the time of `Learner.fit` over a bare forward, backward and optimiser step with the same
-numbers. With a GPU, whole runs of 24 epochs over 50,000 images (the shipped 2,000, repeated) are timed too, compiling apart.
+median of the rounds' ratios. The overhead is the time of `Learner.fit` over bare forwards, backwards and optimiser steps with the same
+numbers, LONG of them in a row, so that a run's beginning and end, which a real run has once, weigh little. What the machine itself
+multiplies is measured beside: no number format can bring more than its matrix products do. With a GPU, whole runs of 24 epochs over 50,000 images (the shipped 2,000, repeated) are timed too, compiling apart.
 """
 import json, platform, statistics, sys, time
 from pathlib import Path
@@ -18,7 +19,7 @@ from eva_cam.optim import make_opt
 from eva_cam.recipes import RECIPES
 from eva_cam.train import train_recipe
 
-ROUNDS, BS, STEPS = 5, 128, 2
+ROUNDS, BS, STEPS, LONG = 5, 128, 2, 10
 RECIPE = RECIPES['eva6_custom_onecycle']
 GOALS = {'custom_resnet': 2.2, 'resnet18': 2.5}  # where bfloat16 is native; NEVER_BELOW elsewhere
 NEVER_BELOW, OVERHEAD = 1.25, 0.02
@@ -48,17 +49,18 @@ def our_learner(arch, compute=None):
     compute = compute or choose_compute(model, train.batch(0, 0)[0].cpu(), DEVICE)
     return Learner(model, train, make_opt(model, dict(RECIPE.opt, lr=0.01)), epochs=1000, compute=compute)
 
-def our_loop(learn):
+def our_loop(learn, steps=STEPS):
+    "A function that takes steps of `Learner.fit` and gives its seconds."
     def run():
-        start = now(); learn.fit(STEPS); return now() - start
+        start = now(); learn.fit(steps); return now() - start
     return run
 
-def bare_loop(arch, compute):
-    "A function that takes STEPS bare steps with ready batches and gives its seconds."
+def bare_loop(arch, compute, steps):
+    "A function that takes bare steps with ready batches and gives its seconds."
     model = compute.place(build_model(arch)); model.train()
     opt = make_opt(model, dict(RECIPE.opt, lr=0.01))
     batches = Batches(sample.train, BS, RECIPE.pipeline, shuffle=True, drop_last=True, device=DEVICE)
-    ready = [(compute.images(x), y.to(DEVICE)) for x, y in (batches.batch(0, i) for i in range(STEPS))]
+    ready = [(compute.images(x), y.to(DEVICE)) for x, y in (batches.batch(0, i) for i in range(steps))]
     def run():
         with computing(compute):
             start = now()
@@ -80,8 +82,18 @@ def turns(*runs):
 def overhead(arch='custom_resnet'):
     "Best time of `fit` over the best time of bare steps with ready batches, less one: what batches, rates, sums and checks cost."
     learn = our_learner(arch)
-    bare, ours = turns(bare_loop(arch, learn.compute), our_loop(learn))
+    bare, ours = turns(bare_loop(arch, learn.compute, LONG), our_loop(learn, LONG))
     return min(ours) / min(bare) - 1
+
+def products(n=2048):
+    "Matrix products in GFLOP/s, float32 and bfloat16, the best of ROUNDS."
+    out = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a, best = torch.randn(n, n, device=DEVICE).to(dtype), 0
+        for _ in range(ROUNDS + 1):
+            start = now(); a @ a; best = max(best, 2 * n**3 / (now() - start) / 1e9)
+        out[str(dtype).removeprefix('torch.')] = best
+    return out
 
 def whole_runs():
     "Whole runs on a GPU: seconds of training, compiling apart, and the accuracy of the sample's test images for interest."
@@ -106,11 +118,12 @@ def main():
             spread=[min(ratios), max(ratios)], plain=statistics.median(plain)*per, ours=statistics.median(ours)*per, compute=str(learn.compute)))
     measures.append(dict(name='custom_resnet: overhead of the loop over the step', value=overhead(), goal=OVERHEAD, higher=False, n=ROUNDS))
     if DEVICE == 'cuda': measures += [dict(name=k, value=v, goal=g, higher=False, n=1) for k, (v, g) in whole_runs().items()]
-    short = False
+    gflops, short = products(), False
+    print('matrix products: ' + ', '.join(f'{k} {v:.0f} GFLOP/s' for k, v in gflops.items()))
     for m in measures:
         m['holds'] = m['value'] >= m['goal'] if m['higher'] else m['value'] <= m['goal']; short |= not m['holds']
         print(f"{m['name']}: {m['value']:.3g} (goal {'at least' if m['higher'] else 'at most'} {m['goal']}): {'holds' if m['holds'] else 'SHORT'}")
-    facts = dict(device=torch.cuda.get_device_name() if DEVICE == 'cuda' else platform.processor() or platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__, python=platform.python_version())
+    facts = dict(device=torch.cuda.get_device_name() if DEVICE == 'cuda' else platform.processor() or platform.machine(), threads=torch.get_num_threads(), gflops=gflops, torch=torch.__version__, python=platform.python_version())
     (Path(__file__).parent / 'results' / 'train.json').write_text(json.dumps(dict(measures=measures, **facts), indent=1) + '\n')
     sys.exit(short)
 

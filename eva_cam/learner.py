@@ -79,6 +79,7 @@ class Learner:
 def _begin(self:Learner):
     self.total, self.step, self.seconds, self.history, self.stopped = math.ceil(self.epochs * self.spe), 0, 0., [], 0
     self.losses, self.lrs, self._recent, self.averaged, self.last_checkpoint, self.rng = [], [], [], None, None, None
+    self.weight = 1.  # of each loss
     self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     if self.compute is None:
         chosen = [choose_compute(self.model, self.train.batch(0, 0)[0])]
@@ -143,7 +144,7 @@ def _loss(self:Learner, logits, y):
         right = (logits.argmax(1) == (y if y.ndim == 1 else y.argmax(1))).sum()
         self._sums += torch.stack([loss.detach().to(self._sums.dtype), right.to(self._sums.dtype), torch.full_like(self._sums[0], len(y))])
         self._step_loss = self._step_loss + loss.detach() * self.world / self._n
-    return loss * self.world / (self._n if self.loss == 'mean' else 1)
+    return self.weight * loss * self.world / (self._n if self.loss == 'mean' else 1)
 
 # %% ../nbs/01f_learner.ipynb #c030
 @patch
