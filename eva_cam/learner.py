@@ -79,7 +79,7 @@ class Learner:
 def _begin(self:Learner):
     self.total, self.step, self.seconds, self.history, self.stopped = math.ceil(self.epochs * self.spe), 0, 0., [], 0
     self.losses, self.lrs, self._recent, self.averaged, self.last_checkpoint, self.rng = [], [], [], None, None, None
-    self.weight = 1.  # of each loss
+    self.weight = 1.  # of each loss, for whoever trains on a part of a batch
     self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     if self.compute is None:
         chosen = [choose_compute(self.model, self.train.batch(0, 0)[0])]

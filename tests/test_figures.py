@@ -28,7 +28,7 @@ def test_row_says_what_was_run(name, form, cells):
     mean = lambda k: 100 * statistics.mean(r[k] for r in kept)
     assert plain.startswith(f"{mean('test_accuracy'):.2f}") and flipped.startswith(f"{mean('test_accuracy_flipped'):.2f}")
     assert float(epochs) == kept[0]['epochs'] and seeds == str(len(kept))
-    assert float(minutes) == round(statistics.mean(r['seconds'] for r in kept) / 60, 1)
+    assert float(minutes) == round(min(r['seconds'] for r in kept) / 60, 1)  # of the quickest run, as the README says
 
 def test_shipped_network_is_as_good_as_its_card_says():
     with safe_open(ROOT / 'eva_cam/samples/fast.safetensors', 'pt') as f: meta = json.loads(f.metadata()['eva_cam'])
