@@ -5,7 +5,8 @@
 Each of NETS, from each of SEEDS, is trained by One-Cycle up to each of RATES, EPOCHS epochs long, on 1,600 of the shipped training
 images, cropped and flipped. Over the rate the held-out loss has a flat bottom, so the best rate is its centre: the mean of the rates in
 log, weighted by exp(-loss / 0.05). Then each finder is asked, with its own defaults, about the same fresh network, images and optimiser.
-A suggestion counts when it lies within a factor of 2 of the best rate. Our rule was chosen on other networks and seeds.
+A suggestion counts when it lies within a factor of 2 of the best rate. Our rule was chosen on other
+networks and seeds, those of results/lr_find_choice.json.
 
 fastai wants another fastcore than nbdev 2 does, so the benchmark makes an environment of its own for it, over this one, in
 benchmarks/.lr_find, and goes on in there; nothing is installed where you called it.

@@ -4,8 +4,9 @@
 
 Ours and the plain loop (float32, NCHW, albumentations in a DataLoader) take turns in this one process, ROUNDS times; a ratio is the
 median of the rounds' ratios. The overhead is the time of `Learner.fit` over bare forwards, backwards and optimiser steps with the same
-numbers, LONG of them in a row, so that a run's beginning and end, which a real run has once, weigh little. What the machine itself
-multiplies is measured beside: no number format can bring more than its matrix products do. With a GPU, whole runs of 24 epochs over 50,000 images (the shipped 2,000, repeated) are timed too, compiling apart.
+numbers, LONG of them in a row, so that a run's beginning and end, which a real run has once, weigh little. How fast the machine
+multiplies matrices is measured beside, to read the ratios by. With a GPU, whole runs of 24 epochs over 50,000 images (the shipped
+2,000, repeated) are timed too, compiling apart.
 """
 import json, platform, statistics, sys, time
 from pathlib import Path

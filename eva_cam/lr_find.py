@@ -63,7 +63,7 @@ def sweep(
         best = min(best, losses[-1])
     return losses[:len(lrs)] if valid is not None else losses[1:]
 
-# %% ../nbs/03_lr_find.ipynb #c013
+# %% ../nbs/03_lr_find.ipynb #c014
 def smooth(
     losses:list, # one a step
     beta:float=0.9, # share of the old average
@@ -75,7 +75,7 @@ def smooth(
         out.append(avg / (1 - beta**t))
     return np.array(out)
 
-# %% ../nbs/03_lr_find.ipynb #c016
+# %% ../nbs/03_lr_find.ipynb #c017
 def _slope(lrs, losses):
     "Slope in log lr up to the minimum, at least two points."
     n = max(2, int(np.argmin(losses)) + 1)
@@ -96,7 +96,7 @@ def slide(
     slope = _slope(lrs, losses)
     return float(lrs[np.flatnonzero(slope <= max(slope.min(), slope.min() / 2))[-1]])
 
-# %% ../nbs/03_lr_find.ipynb #c018
+# %% ../nbs/03_lr_find.ipynb #c019
 def valley(
     lrs:np.ndarray, # rates, rising
     losses:np.ndarray, # smoothed
@@ -109,7 +109,7 @@ def valley(
     end = int(np.argmax(length))
     return float(lrs[(start[end] + end) // 2])
 
-# %% ../nbs/03_lr_find.ipynb #c019
+# %% ../nbs/03_lr_find.ipynb #c020
 def minimum_tenth(
     lrs:np.ndarray, # rates, rising
     losses:np.ndarray, # smoothed
@@ -127,7 +127,7 @@ def halfway(
 
 RULES = {'steep': steep, 'valley': valley, 'slide': slide, 'minimum/10': minimum_tenth, 'halfway': halfway}
 
-# %% ../nbs/03_lr_find.ipynb #c023
+# %% ../nbs/03_lr_find.ipynb #c024
 @dataclass
 class Finding:
     "What the sweeps showed. `suggestion` is the median of what `rule` says; `lr_max` and `lr_min` are for One-Cycle."
@@ -157,7 +157,7 @@ class Finding:
         "The rate that `rule` suggests, as the median of the sweeps."
         return float(np.median(self.read(self.rule)))
 
-# %% ../nbs/03_lr_find.ipynb #c025
+# %% ../nbs/03_lr_find.ipynb #c026
 @patch(as_prop=True)
 def lr_max(self:Finding)->float: # the suggestion
     "The highest rate for One-Cycle."
@@ -172,7 +172,7 @@ def lr_min(self:Finding)->float: # where the loss has made its first quarter of 
         firsts.append(self.lrs[np.flatnonzero(l[:low + 1] <= l[0] - 0.25 * (l[0] - l[low]))[0]])
     return float(min(np.median(firsts), self.lr_max / 10))
 
-# %% ../nbs/03_lr_find.ipynb #c027
+# %% ../nbs/03_lr_find.ipynb #c028
 @patch
 def plot(self:Finding,
     ax=None, # matplotlib Axes to draw on
@@ -191,7 +191,7 @@ def plot(self:Finding,
     ax.legend(fontsize=8)
     return ax
 
-# %% ../nbs/03_lr_find.ipynb #c029
+# %% ../nbs/03_lr_find.ipynb #c030
 STEPS, SWEEPS, IMAGES = 45, 4, 64 # 11,776 images in all: 0.98 % of 24 epochs of CIFAR-10
 
 @patch
@@ -222,7 +222,7 @@ def lr_find(self:Learner,
     if min(map(len, finite)) < 3: raise ValueError(f'the loss is lost after {min(map(len, finite))} steps: start lower than {start}')
     return Finding(lrs, finite, max(0., 1 - 10 / steps) if beta is None else beta, sum(len(l) + 1 for l in losses) * min(images, self.train.bs), rule)
 
-# %% ../nbs/03_lr_find.ipynb #c031
+# %% ../nbs/03_lr_find.ipynb #c032
 def lr_find( # noqa: F811  the function beside the method
     learn:Learner, # with the optimiser that training will use
     **kw, # arguments of `Learner.lr_find`
