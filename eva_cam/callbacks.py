@@ -14,9 +14,10 @@ import torch, torch.distributed as dist
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from .checkpoints import checkpoint_path, differences, keep_newest, newest_checkpoint, rng_state, write_checkpoint
-from .learner import Learner
+from .learner import Diverged, Learner
 from .models import write_aside
 
 # %% ../nbs/01g_callbacks.ipynb #c006
@@ -39,12 +40,15 @@ class EMA:
     def before_fit(self, learn):
         if self.model is None: self.model = copy.deepcopy(learn.model).requires_grad_(False).eval()
         learn.averaged = self.model
+        pairs = list(zip(self.model.state_dict().values(), learn.model.state_dict().values()))
+        self.moving = [list(t) for t in zip(*[p for p in pairs if p[0].is_floating_point()])]
+        self.counts = [p for p in pairs if not p[0].is_floating_point()]
 
     @torch.no_grad()
     def after_step(self, learn):
         decay = min(self.decay, (1 + learn.step) / (10 + learn.step))  # early averages would be of noise
-        for a, b in zip(self.model.state_dict().values(), learn.model.state_dict().values()):
-            a.lerp_(b, 1 - decay) if a.is_floating_point() else a.copy_(b)
+        get_ema_multi_avg_fn(decay)(*self.moving, None)
+        for a, b in self.counts: a.copy_(b)
 
     def state(self):
         "What a checkpoint must keep of the average."
@@ -81,11 +85,12 @@ def load_state(self:Learner,
     "Go on where `state` was made. Raises ValueError if it belongs to other settings, and says which."
     diff = differences(state['settings'], self.settings) + differences(dict(devices=state['world']), dict(devices=self.world))
     if diff: raise ValueError(f'{name} belongs to another run ({"; ".join(diff)}): go on with the old settings, or start in another folder')
-    if state['kind'] == self.compute.kind: self.compute = replace(self.compute, **state['compute'], why='as before')
+    alike = state['kind'] == self.compute.kind and (state['compute']['dtype'], self.compute.dtype) != ('bfloat16', 'float16')  # a GPU may be too old for bfloat16
+    if alike: self.compute = replace(self.compute, **state['compute'], why='as before')
     self._place()
     try: self.model.load_state_dict(state['model']); self.opt.load_state_dict(state['opt'])
     except (RuntimeError, ValueError) as e: raise ValueError(f'{name} is of another network or optimiser: {str(e).splitlines()[0]}') from None
-    self.scaler.load_state_dict(state['scaler'])
+    if state['scaler']: self.scaler.load_state_dict(state['scaler'])
     for cb in self.cbs:
         if type(cb).__name__ in state['cbs']: cb.load(state['cbs'][type(cb).__name__], self)
     for k in ('step', 'seconds', 'history', 'losses', 'lrs', 'micro'): setattr(self, k, copy.copy(state[k]))
@@ -107,7 +112,8 @@ class SaveCheckpoints:
         self.lock = FileLock(self.folder / 'run.lock', timeout=0)
 
     def _save(self, learn):
-        state = learn.state()
+        state, bad = learn.state(), [n for n, p in learn.model.named_parameters() if not p.isfinite().all()]
+        if bad: raise Diverged(f'{bad[0]} is no longer finite after step {learn.step}; {learn._good()}; try a lower rate')
         if learn.rank == 0:
             learn.last_checkpoint = write_checkpoint(state, checkpoint_path(self.folder, learn.step))
             keep_newest(self.folder)
@@ -121,12 +127,10 @@ class SaveCheckpoints:
 
     def after_step(self, learn):
         late = learn.world == 1 and time.perf_counter() - self.written > self.seconds  # several devices have several clocks
-        if late or (self.steps and learn.step % self.steps == 0): self._save(learn)
+        if late or (self.steps and learn.step % self.steps == 0): learn._check(); learn._tick(); self._save(learn); learn._clock = time.perf_counter()  # writing is not training
     def after_epoch(self, learn): self._save(learn)
-    def after_fit(self, learn):
-        try:
-            if learn.stopped: self._save(learn)
-        finally: self.lock.release()
+    def after_stop(self, learn): self._save(learn)
+    def after_fit(self, learn): self.lock.release()
 
 # %% ../nbs/01g_callbacks.ipynb #c019
 @patch
@@ -139,7 +143,7 @@ def resume(self:Learner,
     self.last_checkpoint = path
     return self
 
-# %% ../nbs/01g_callbacks.ipynb #c026
+# %% ../nbs/01g_callbacks.ipynb #c029
 @patch
 def table(self:Learner,
 ): # DataFrame: a row an epoch: epoch, step, lr, losses, accuracies from 0 to 1, seconds of training
@@ -169,7 +173,7 @@ def plot(self:Learner,
     axs[1].set_title(f'{last.replace("_", " ")} {100 * t[last][end]:.1f} % after {t.epoch[end]:.3g} epochs')
     return axs
 
-# %% ../nbs/01g_callbacks.ipynb #c028
+# %% ../nbs/01g_callbacks.ipynb #c031
 class HistoryFiles:
     "Write `history.csv` and `history.json` into `folder` after each epoch."
     def __init__(self,
@@ -180,25 +184,26 @@ class HistoryFiles:
         write_aside(self.folder / 'history.csv', learn.table().to_csv(index=False).encode())
         write_aside(self.folder / 'history.json', json.dumps(learn.history, indent=1).encode())
 
-# %% ../nbs/01g_callbacks.ipynb #c030
+# %% ../nbs/01g_callbacks.ipynb #c033
 class Progress:
-    "One line with epoch, loss, accuracy and time left, renewed in place."
+    "One line with a bar, epoch, loss, accuracy and time left, renewed in place; above it, where and how is computed."
     every = 0.5  # seconds between renewals
 
     def _line(self, learn):
         left = learn.seconds + time.perf_counter() - learn._clock
         left = left / max(learn.step, 1) * (learn.total - learn.step)
         row = learn.history[-1] if learn.history else {}
-        parts = [f'epoch {learn.step / learn.spe:.1f} of {learn.total / learn.spe:.3g}'] + [f'{k.replace("_", " ")} {v:.3f}' for k, v in row.items() if k.endswith(('loss', 'accuracy'))]
+        done = 10 * learn.step // learn.total
+        parts = [f'{"█" * done}{"░" * (10 - done)} epoch {learn.step / learn.spe:.1f} of {learn.total / learn.spe:.3g}'] + [f'{k.replace("_", " ")} {v:.3f}' for k, v in row.items() if k.endswith(('loss', 'accuracy'))]
         return ' · '.join([*parts, f'{int(left // 60)}:{int(left % 60):02} left'])
 
     def before_fit(self, learn):
         self.shown, self.handle = 0., None
         self.how = 'none' if learn.rank else 'notebook' if 'ipykernel' in sys.modules else 'terminal' if sys.stdout.isatty() else 'log'
+        if self.how != 'none': print(learn.compute)
         if self.how == 'notebook':
             from IPython.display import display
-            self.handle = display({'text/plain': learn.compute.why}, raw=True, display_id=True)
-        elif self.how != 'none': print(learn.compute)
+            self.handle = display({'text/plain': ''}, raw=True, display_id=True)
 
     def _show(self, learn, now=False):
         if not now and time.perf_counter() - self.shown < self.every: return
@@ -212,7 +217,7 @@ class Progress:
     def after_fit(self, learn):
         if self.how == 'terminal': print()
 
-# %% ../nbs/01g_callbacks.ipynb #c034
+# %% ../nbs/01g_callbacks.ipynb #c037
 class LivePlot:
     "Draw the history in the notebook after each epoch, always in the same place."
     def before_fit(self, learn): self.handle = None
@@ -225,7 +230,7 @@ class LivePlot:
         else: self.handle.update(fig)
         plt.close(fig)
 
-# %% ../nbs/01g_callbacks.ipynb #c036
+# %% ../nbs/01g_callbacks.ipynb #c039
 class TensorBoard:
     "Write the history for TensorBoard into `folder`. Raises ValueError where it is not installed."
     def __init__(self,
@@ -239,7 +244,7 @@ class TensorBoard:
         for k, v in learn.history[-1].items(): self.writer.add_scalar(k, v, learn.step)
         self.writer.flush()
 
-# %% ../nbs/01g_callbacks.ipynb #c040
+# %% ../nbs/01g_callbacks.ipynb #c043
 class BatchTransform:
     "Apply `f` to each training batch, on its device."
     def __init__(self,

@@ -10,7 +10,7 @@ import copy, ctypes, math, platform, time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
-import torch
+import torch, torch.distributed as dist
 from fastcore.basics import patch
 from torch import nn, Tensor
 
@@ -108,12 +108,17 @@ def choose_compute(
     x:Tensor, # a few images (N,3,H,W), for the probe
     device:str=None, # torch device; the best one there is if not given
 )->Compute: # with its reason in `why`
-    "Number format, layout and threads for this machine: by generation on a GPU, by `probe` on a CPU, plain on anything else."
+    "Number format, layout and threads for this machine: by generation on a GPU, by `probe` on a CPU, plain on anything else. Several processes take what the first one chose."
     device = device or best_device()
-    if device == 'cpu': return probe(model, x)
-    if not device.startswith('cuda'): return Compute(device, why='float32 is the safe choice here')
-    cap = torch.cuda.get_device_capability(device)
-    return Compute(device, gpu_dtype(cap), True, why=f'{torch.cuda.get_device_name(device)}, compute capability {cap[0]}.{cap[1]}')
+    if device == 'cpu': chosen = probe(model, x)
+    elif not device.startswith('cuda'): chosen = Compute(device, why='float32 is the safe choice here')
+    else:
+        cap = torch.cuda.get_device_capability(device)
+        chosen = Compute(device, gpu_dtype(cap), True, why=f'{torch.cuda.get_device_name(device)}, compute capability {cap[0]}.{cap[1]}')
+    if not dist.is_initialized(): return chosen
+    said = [chosen]
+    dist.broadcast_object_list(said)
+    return replace(said[0], device=device)
 
 # %% ../nbs/01d_compute.ipynb #c018
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _MAP_FROM = -1, -3, -4, 32 * 2**20  # names of mallopt(3), and where its rule ends
@@ -139,9 +144,12 @@ def keep_memory():
 def computing(
     c:Compute, # as chosen
 ):
-    "A context with the threads of `c` and, on the CPU, with memory kept; both are given back afterwards, on error too."
-    n = torch.get_num_threads()
+    "A context with the threads of `c`; on the CPU with memory kept, on a GPU with cuDNN trying its ways to convolve. All is given back afterwards, on error too."
+    n, trying = torch.get_num_threads(), torch.backends.cudnn.benchmark
     if c.threads: torch.set_num_threads(c.threads)
+    torch.backends.cudnn.benchmark = trying or c.kind == 'cuda'
     try:
         with keep_memory() if c.kind == 'cpu' else nullcontext(): yield
-    finally: torch.set_num_threads(n)
+    finally:
+        torch.set_num_threads(n)
+        torch.backends.cudnn.benchmark = trying

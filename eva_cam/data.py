@@ -9,7 +9,6 @@ __all__ = ['CIFAR10_CLASSES', 'CIFAR10_MEAN', 'CIFAR10_STD', 'CIFAR10_SHA256', '
 
 # %% ../nbs/00_data.ipynb #c003
 import hashlib, json, sys, warnings, zipfile
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -182,6 +181,8 @@ def load_data(source='sample',     # 'sample', 'cifar10', 'cifar100', the path o
     if source == 'sample': data = _read_sample()
     elif source in ('cifar10', 'cifar100'): data = sources.read_cifar(source, root)
     elif str(source).startswith('hf:'): data = sources.read_hf(source[3:], size, skip_bad)
+    elif (Path(source)/'cifar-10-batches-py').is_dir(): data = sources.read_cifar('cifar10', source)
+    elif len(inside := list(Path(source).glob('*.npz'))) == 1: data = _read_npz(inside[0], skip_bad)
     elif Path(source).is_dir(): data = sources.read_folder(source, size, skip_bad, cache)
     elif Path(source).is_file(): data = _read_npz(source, skip_bad)
     else: raise FileNotFoundError(f"no data at {source}; give 'sample', 'cifar10', 'cifar100', an .npz, a folder of class folders, or 'hf:' and a name")
@@ -213,13 +214,10 @@ def stats(self:ImageSet)->tuple: # mean and std, each 3 floats on the scale 0..1
     return pixel_stats(self.x[i:i + 1024] for i in range(0, len(self), 1024))
 
 # %% ../nbs/00_data.ipynb #c037
-@contextmanager
-def _one_thread():
-    "Run torch's CPU work on this thread alone, and restore the number of threads."
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try: yield
-    finally: torch.set_num_threads(n)
+def _sent(a, device):
+    "`a` as a tensor on `device`. A GPU takes it from pinned memory, so that nobody waits for what it still computes."
+    a = torch.as_tensor(a)
+    return a.pin_memory().to(device, non_blocking=True) if (a.device.type, torch.device(device).type) == ('cpu', 'cuda') else a.to(device)
 
 def normalize(x,                # images (N,H,W,3) uint8, array or tensor on any device
               mean=CIFAR10_MEAN, # of each channel, on the scale 0..1
@@ -231,11 +229,14 @@ def normalize(x,                # images (N,H,W,3) uint8, array or tensor on any
     if x.dtype != torch.uint8: raise TypeError(f'normalize takes uint8 images of 0..255, not {x.dtype}')
     n, h, w, c = x.shape
     mean, std = (np.tile(v, w) for v in (mean, std))
-    scale, shift = (torch.tensor(v, dtype=torch.float32, device=x.device) for v in (1/(255*std), -mean/std))
+    scale, shift = (_sent(v.astype(np.float32), x.device) for v in (1/(255*std), -mean/std))
     if out is None: out = torch.empty(n, h, w, c, device=x.device)
-    with _one_thread():
+    threads = torch.get_num_threads()
+    if out.is_cpu: torch.set_num_threads(1)
+    try:
         out.copy_(x)  # by itself: a conversion inside the arithmetic is twice as slow
         torch.addcmul(shift, flat := out.view(n*h, w*c), scale, out=flat)
+    finally: torch.set_num_threads(threads)
     return out.permute(0, 3, 1, 2)
 
 def denormalize(x,                # normalised images (N,3,H,W) float
@@ -432,9 +433,10 @@ def _rotate_tensor(x, angle, colour):
     "Rotated copies of the uint8 tensor `x` (B,H,W,3); bilinear, corners filled with `colour`."
     from torch.nn import functional as F
     b, h, w, _ = x.shape
-    cos, sin = (f(torch.deg2rad(torch.as_tensor(angle, dtype=torch.float32, device=x.device))) for f in (torch.cos, torch.sin))
+    angle = torch.deg2rad(_sent(np.float32(angle), x.device))
+    cos, sin = torch.cos(angle), torch.sin(angle)
     turn = torch.stack([cos, -sin*h/w, 0*cos, sin*w/h, cos, 0*cos], 1).view(b, 2, 3)
-    colour = torch.tensor(colour, dtype=torch.float32, device=x.device).view(3, 1, 1)
+    colour = _sent(np.float32(colour), x.device).view(3, 1, 1)
     moved = F.grid_sample(x.permute(0, 3, 1, 2).float() - colour, F.affine_grid(turn, (b, 3, h, w), align_corners=False), align_corners=False)
     return (moved + colour).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1)
 
@@ -446,16 +448,16 @@ def apply_tensor(self:Pipeline,
                 )->torch.Tensor:    # augmented images (B,h,w,3) uint8 on the device of `x`
     "The batched engine as tensor operations: draws `p` applied to the images at `rows`."
     h, w = (self.crop or side - 2*self.pad for side in x.shape[1:3])
-    def on(k): return torch.as_tensor(p[k], device=x.device)
+    def on(k): return _sent(p[k], x.device)
     down, across = torch.arange(h, device=x.device), torch.arange(w, device=x.device)
     row, col = down + on('dy')[:, None], torch.where(on('flip')[:, None], across.flip(0), across) + on('dx')[:, None]
-    out = x[rows.to(x.device)[:, None, None], row[:, :, None], col[:, None, :]]
+    out = x[_sent(rows, x.device)[:, None, None], row[:, :, None], col[:, None, :]]
     if 'angle' in p: out = _rotate_tensor(out, p['angle'], self.fill255)
-    if 'alpha' in p: out = torch.from_numpy(_light_tables(p['alpha'], p['beta'])).to(x.device).gather(1, out.reshape(len(out), -1).long()).view(out.shape)
+    if 'alpha' in p: out = _sent(_light_tables(p['alpha'], p['beta']), x.device).gather(1, out.reshape(len(out), -1).long()).view(out.shape)
     if 'holes' in p:
         y0, x0, hh, hw = on('holes')[..., None].unbind(2)
         inside = ((down >= y0) & (down < y0 + hh))[..., None] & ((across >= x0) & (across < x0 + hw))[:, :, None]
-        out = torch.where(inside.any(1)[..., None], torch.tensor(self.fill255, dtype=torch.uint8, device=x.device), out)
+        out = torch.where(inside.any(1)[..., None], _sent(np.uint8(self.fill255), x.device), out)
     return out
 
 # %% ../nbs/00_data.ipynb #c065
@@ -546,7 +548,7 @@ def raw(self:Batches,
        ):          # augmented images (B,H,W,3) uint8, array or tensor on the device
     "Batch `i` of `epoch` as bytes."
     rows, x = self.batch_idxs(epoch, i), self._images()
-    if self.pipeline is None: return x[rows] if isinstance(x, np.ndarray) else x[torch.from_numpy(rows).to(x.device)]
+    if self.pipeline is None: return x[rows] if isinstance(x, np.ndarray) else x[_sent(rows, x.device)]
     h, w = (side - 2*self.pipeline.pad for side in x.shape[1:3])
     p = self.pipeline.draw(len(rows), h, w, keyed_rng(self.seed, DRAWS, epoch, i))
     if self.pipeline.flip == 'alternate': p['flip'] = self._flips(epoch, rows)
@@ -560,7 +562,7 @@ def batch(self:Batches,
           i:int      # batch of the epoch, from 0
          )->tuple:   # images (B,3,H,W) float32 channels_last normalised, and class ids (B,) int64
     "Batch `i` of `epoch` as a network is fed it."
-    x, y = self.raw(epoch, i), torch.from_numpy(self.ds.y[self.batch_idxs(epoch, i)]).to(self.device)
+    x, y = self.raw(epoch, i), _sent(self.ds.y[self.batch_idxs(epoch, i)], self.device)
     out = torch.from_numpy(self._reused(x.shape, np.float32)) if isinstance(x, np.ndarray) else None
     return normalize(x, self.mean, self.std, out), y
 

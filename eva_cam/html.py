@@ -416,7 +416,7 @@ def eva_cam_report(
     "Which images a classifier got wrong, and where it looked, as one HTML file."
     start = time.perf_counter()
     try: interp, path = report_on(data, weights, arch, layer, method, size, out, against)
-    except (ValueError, OSError) as e:
+    except (ValueError, TypeError, OSError) as e:
         print(f'eva_cam_report: {_first_line(e)}', file=sys.stderr)
         raise SystemExit(2) from None
     for text, _ in summary(interp): print('-', text)

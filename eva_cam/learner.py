@@ -49,7 +49,7 @@ class Learner:
     "A model, what it learns from, and how. Call `fit`; everything in between is open. Raises ValueError for settings that make no sense."
     def __init__(self,
         model:nn.Module, # placed in `compute` and trained in place
-        train, # batches with `batch(epoch, i)`, `batch_idxs(epoch, i)`, `bs`, `ds` and a length
+        train, # batches with `set_epoch(epoch)`, `from_batch(i)`, `batch(epoch, i)`, `batch_idxs(epoch, i)`, `bs`, `ds` and a length
         opt:torch.optim.Optimizer, # from `make_opt`
         sched:dict=None, # schedule as plain data; flat if not given
         epochs:float=1., # passes over `train`; may end within one
@@ -71,6 +71,7 @@ class Learner:
         if loss not in ('mean', 'sum'): raise ValueError(f"loss is {loss!r}: choose 'mean' or 'sum'")
         if self.spec['kind'] == 'plateau' and ('valid' not in self.evals or eval_every != 1):
             raise ValueError("a plateau watches evals['valid'] after every epoch: hold images out, and leave eval_every at 1")
+        if 'moms' in self.spec and 'momentum' not in opt.defaults: raise ValueError(f'moms needs an optimiser with momentum, which {type(opt).__name__} has not: leave it out')
         if not self.spe: raise ValueError(f'{len(train.ds)} images make no batch of {train.bs}: lower the batch size')
         self._begin()
 
@@ -81,10 +82,9 @@ def _begin(self:Learner):
     self.losses, self.lrs, self._recent, self.averaged, self.last_checkpoint, self.rng = [], [], [], None, None, None
     self.weight = 1.  # of each loss, for whoever trains on a part of a batch
     self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    if self.compute is None:
-        chosen = [choose_compute(self.model, self.train.batch(0, 0)[0])]
-        if self.world > 1: dist.broadcast_object_list(chosen)
-        self.compute = chosen[0]
+    self._asked = 0  # the signal that asks to stop, if there was one
+    if (last := len(self.train.batch_idxs(0, self.spe - 1))) < self.world: raise ValueError(f'the last batch holds {last} images for {self.world} devices: choose another batch size')
+    if self.compute is None: self.compute = choose_compute(self.model, self.train.batch(0, 0)[0])
     self._place()
 
 @patch
@@ -96,7 +96,7 @@ def _place(self:Learner):
 
 @patch
 def _wrap(self:Learner):
-    self.net = torch.compile(self.model, backend=self.compile) if self.compile else self.model
+    self.net = torch.compile(self.model, backend=self.compile, dynamic=False) if self.compile else self.model
     if self.world > 1: self.net = DistributedDataParallel(self.net, [self.compute.device] if self.compute.kind == 'cuda' else None)
 
 # %% ../nbs/01f_learner.ipynb #c014
@@ -122,8 +122,7 @@ def one_step(self:Learner,
     for x, y in self._pieces(xb, yb):
         with self.compute.autocast(): logits = self.net(x)
         self.scaler.scale(self._loss(logits, y)).backward()
-    self.call('before_step')
-    self.scaler.step(self.opt); self.scaler.update()
+    self.call('before_step'); self.scaler.step(self.opt); self.scaler.update()
     self.opt.zero_grad(set_to_none=True)
 
 # %% ../nbs/01f_learner.ipynb #c018
@@ -176,6 +175,7 @@ def evaluate(self:Learner,
 )->tuple: # mean loss, and accuracy from 0 to 1
     "Loss without label smoothing, and accuracy, on all devices together."
     sums = torch.zeros_like(self._sums)
+    for b in self.eval_model.buffers() if self.world > 1 else (): dist.broadcast(b, 0)  # the statistics that are kept
     with torch.inference_mode(), eval_mode(self.eval_model), computing(self.compute):
         for k in range(self.rank, len(batches), self.world):
             xb, yb = batches.batch(0, k)
@@ -200,6 +200,11 @@ def _end_epoch(self:Learner):
     self.call('after_epoch')
     self._clock = time.perf_counter()  # neither evaluation nor callbacks are training
 
+@patch
+def _tick(self:Learner):
+    now = time.perf_counter()
+    self.seconds, self._clock = self.seconds + now - self._clock, now
+
 # %% ../nbs/01f_learner.ipynb #c038
 CHECK_EVERY = 20  # steps between looks at the losses
 
@@ -211,20 +216,19 @@ def _check(self:Learner):
     if not self._recent: return
     losses = torch.stack(self._recent)
     if self.world > 1: dist.all_reduce(losses); losses /= self.world
+    self._heed()
     losses, first = losses.tolist(), self.step - len(self._recent)
     self._recent = []
     for i, loss in enumerate(losses):
         if not math.isfinite(loss):
             epoch, batch = divmod(first + i, self.spe)
             idxs = self.train.ds.idxs[self.train.batch_idxs(epoch, batch)].tolist()
-            good = f'the last good checkpoint is {self.last_checkpoint.name}' if self.last_checkpoint else 'no checkpoint was kept'
-            raise Diverged(f'loss is {loss} at step {first + i} (epoch {epoch}, batch {batch}), images {idxs}; {good}; try a lower rate')
+            raise Diverged(f'loss is {loss} at step {first + i} (epoch {epoch}, batch {batch}), images {idxs}; {self._good()}; try a lower rate')
     self.losses += losses
 
 @patch
-def _tick(self:Learner):
-    now = time.perf_counter()
-    self.seconds, self._clock = self.seconds + now - self._clock, now
+def _good(self:Learner): return f'the last good checkpoint is {self.last_checkpoint.name}' if self.last_checkpoint else 'no checkpoint was kept'
+
 
 # %% ../nbs/01f_learner.ipynb #c040
 @patch
@@ -255,16 +259,24 @@ def _own_chance(self:Learner):
 @patch
 @contextmanager
 def _polite_interrupt(self:Learner):
-    self.stopped = 0
+    self.stopped = self._asked = 0
     if threading.current_thread() is not threading.main_thread(): yield; return
     def interrupt(signum, frame):
-        if self.stopped: raise KeyboardInterrupt
-        self.stopped = signum
+        if self._asked: self.stopped = 0; raise KeyboardInterrupt
+        self._asked = signum
     before = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
     try: yield
     finally:
         for s, handler in before.items(): signal.signal(s, handler)
     if self.stopped: print(f'stopped by {signal.Signals(self.stopped).name} at step {self.step} of {self.total}; fit() goes on from there')
+
+@patch
+def _heed(self:Learner):
+    if self.world > 1:
+        asked = torch.tensor(self._asked, device=self.compute.device)
+        dist.all_reduce(asked, dist.ReduceOp.MAX)
+        self._asked = int(asked)
+    self.stopped = self._asked
 
 # %% ../nbs/01f_learner.ipynb #c044
 @patch
@@ -276,12 +288,14 @@ def fit(self:Learner,
     with ExitStack() as stack:
         for context in (computing(self.compute), self._own_chance(), self._polite_interrupt()): stack.enter_context(context)
         self.call('before_fit'); stack.callback(self.call, 'after_fit')
-        self.model.train()
+        self.model.train(); self.opt.zero_grad(set_to_none=True)
         self._clock = time.perf_counter()
+        coming = None
         while self.step < end and not self.stopped:
             epoch, i = divmod(self.step, self.spe)
+            if coming is None or i == 0: coming = self.train.set_epoch(epoch).from_batch(i)
             self.set_rates()
-            xb, yb = self.train.batch(epoch, i)
+            xb, yb = next(coming)
             self.xb, self.yb = self.compute.images(xb), yb.to(self.compute.device)
             self.call('before_batch')
             self._patient_step(self.xb, self.yb)
@@ -290,5 +304,7 @@ def fit(self:Learner,
             if len(self._recent) == CHECK_EVERY: self._check()
             self.call('after_step')
             if i + 1 == self.spe or self.step == self.total: self._end_epoch()
+            if self.world == 1: self._heed()
         self._check(); self._tick()
+        if self.stopped: self.call('after_stop')
     return self

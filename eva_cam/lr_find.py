@@ -58,7 +58,7 @@ def sweep(
         n = min(images or len(yb), len(yb))
         if learn.loss == 'sum': learn.weight = len(yb) / n  # a sum over fewer images would be another rate
         learn.one_step(learn.compute.images(xb[:n]), yb[:n].to(learn.compute.device))
-        losses.append(learn.evaluate(valid)[0] if valid is not None else learn._step_loss.item())
+        losses.append(learn.evaluate(valid)[0] if valid is not None else learn._total(learn._step_loss.double()) / learn.world)
         if not math.isfinite(losses[-1]) or losses[-1] > stop * best: break
         best = min(best, losses[-1])
     return losses[:len(lrs)] if valid is not None else losses[1:]
@@ -183,7 +183,7 @@ def plot(self:Finding,
     for k, l in enumerate(self.smoothed()): ax.plot(self.lrs[:len(l)], l, color='C0', alpha=1 if k == 0 else 0.35, label=f'{len(self.losses)} sweep{"s"*(len(self.losses) > 1)}' if k == 0 else None)
     first = self.smoothed()[0]
     for rule, marker in zip(RULES, 'o^sDP'):
-        lr = self.read(rule)[0]
+        lr = float(np.median(self.read(rule)))
         ax.plot(lr, np.interp(math.log(lr), np.log(self.lrs[:len(first)]), first), marker, ms=8, label=f'{rule}: {lr:.2g}')
     ax.axvline(self.suggestion, color='k', lw=0.8, ls=':')
     low, start = min(l.min() for l in self.smoothed()), first[0]

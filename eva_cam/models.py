@@ -143,22 +143,25 @@ class CustomResNet(nn.Module):
         num_classes:int=10, # logits
         width:int=64, # channels of `prep`; each later layer doubles them
         norm:str='batch', # one of `NORMS`, for every norm of the network
+        pool:str='max', # or 'avg', over the last map
+        scale:float=1., # factor on the logits; Page takes 1/8
     ):
         super().__init__()
-        w = width
+        if pool not in ('avg', 'max'): raise ValueError(f"pool {pool!r} is not known: choose 'avg' or 'max'")
+        w, self.scale = width, scale
         self.prep = nn.Sequential(_conv(3, w), norm_layer(norm, w), nn.ReLU())
         self.layer1 = nn.Sequential(*_pooled(w, 2*w, norm), _Residual(2*w, norm))
         self.layer2 = nn.Sequential(*_pooled(2*w, 4*w, norm))
         self.layer3 = nn.Sequential(*_pooled(4*w, 8*w, norm), _Residual(8*w, norm))
-        self.pool, self.fc = nn.MaxPool2d(4), nn.Linear(8*w, num_classes)
+        self.pool, self.fc = nn.MaxPool2d(4) if pool == 'max' else nn.AvgPool2d(4), nn.Linear(8*w, num_classes)
 
     def forward(self, x):
-        return self.fc(self.pool(self.layer3(self.layer2(self.layer1(self.prep(x))))).flatten(1))
+        return self.scale * self.fc(self.pool(self.layer3(self.layer2(self.layer1(self.prep(x))))).flatten(1))
 
 # %% ../nbs/01_models.ipynb #c027
 def custom_resnet(
     num_classes:int=10, # logits
-    **kw, # `width`, `norm` of `CustomResNet`
+    **kw, # `width`, `norm`, `pool`, `scale` of `CustomResNet`
 )->CustomResNet: # 6,573,130 parameters at width 64 and ten classes
     "The nine-layer ResNet of the One-Cycle system."
     return CustomResNet(num_classes, **kw)
@@ -166,11 +169,11 @@ def custom_resnet(
 # %% ../nbs/01_models.ipynb #c031
 class _FastBlock(nn.Module):
     "Convolution, max pool, norm, GELU, convolution, norm, GELU."
-    def __init__(self, ni, nf):
+    def __init__(self, ni, nf, norm):
         super().__init__()
         self.conv1 = nn.Conv2d(ni, nf, 3, bias=False)  # `forward` pads
-        self.pool, self.norm1, self.act1 = nn.MaxPool2d(2), _fast_norm(nf), nn.GELU()
-        self.conv2, self.norm2, self.act2 = _conv(nf, nf), _fast_norm(nf), nn.GELU()
+        self.pool, self.norm1, self.act1 = nn.MaxPool2d(2), _fast_norm(norm, nf), nn.GELU()
+        self.conv2, self.norm2, self.act2 = _conv(nf, nf), _fast_norm(norm, nf), nn.GELU()
         for c in (self.conv1, self.conv2): nn.init.dirac_(c.weight.data[:c.in_channels])
 
     def forward(self, x):
@@ -179,7 +182,8 @@ class _FastBlock(nn.Module):
         x = self.act1(self.norm1(self.pool(self.conv1(x))))
         return self.act2(self.norm2(self.conv2(x)))
 
-def _fast_norm(nf):
+def _fast_norm(kind, nf):
+    if kind != 'batch': return norm_layer(kind, nf)
     norm = nn.BatchNorm2d(nf, eps=1e-12, momentum=0.4)  # few steps: the running statistics must keep up
     norm.weight.requires_grad_(False)
     return norm
@@ -194,13 +198,14 @@ class FastNet(nn.Module):
     def __init__(self,
         num_classes:int=10, # logits
         widths:tuple=(64, 256, 256), # channels of the three blocks
+        norm:str='batch', # one of `NORMS`, for every norm of the network
     ):
         super().__init__()
         self.whiten = nn.Conv2d(3, 24, 2)
         self.whiten.weight.requires_grad_(False)
         nn.init.zeros_(self.whiten.bias)
         self.act = nn.GELU()
-        for i, (ni, nf) in enumerate(zip((24, *widths), widths)): setattr(self, f'block{i+1}', _FastBlock(ni, nf))
+        for i, (ni, nf) in enumerate(zip((24, *widths), widths)): setattr(self, f'block{i+1}', _FastBlock(ni, nf, norm))
         self.pool, self.head = _MaxOver(), nn.Linear(widths[-1], num_classes, bias=False)
         self.head.weight.data.div_(self.head.weight.data.std())
 
@@ -212,9 +217,10 @@ class FastNet(nn.Module):
 def fast_net(
     num_classes:int=10, # logits
     widths:tuple=(64, 256, 256), # channels of the three blocks
+    norm:str='batch', # one of `NORMS`, for every norm of the network
 )->FastNet: # call `whiten_init` on it before training
     "The fast network, with its first layer still to be set by `whiten_init`."
-    return FastNet(num_classes, tuple(widths))
+    return FastNet(num_classes, tuple(widths), norm)
 
 @torch.no_grad()
 def whiten_init(

@@ -59,7 +59,8 @@ class Muon(torch.optim.Optimizer):
             for p in g['params']:
                 if p.grad is None: continue
                 grad = p.grad.add(p, alpha=g['weight_decay']) if g['weight_decay'] else p.grad
-                buf = self.state[p].setdefault('momentum_buffer', torch.zeros_like(p))
+                if not self.state[p]: self.state[p]['momentum_buffer'] = torch.zeros_like(p)
+                buf = self.state[p]['momentum_buffer']
                 buf.mul_(g['momentum']).add_(grad)
                 move = grad.add(buf, alpha=g['momentum'])
                 if g['filters']:

@@ -30,7 +30,7 @@ class Recipe:
     loss:str = 'mean' # over the images of a batch, or their 'sum'
     clip:float = 0. # largest norm of the whole gradient; 0 does not clip
     ema:float = 0. # share kept by the running average of weights at each step; 0 keeps none
-    valid:int = 0 # training images held out, for a plateau to watch
+    valid:float = 0 # training images held out, for a plateau to watch; below 1, as a share of all
     drop_last:bool = False # leave out a batch that is not full
     grow:tuple = () # (share of the run, side, crop): resize to `side` and crop to `crop` up to that share
     author:float = None # test accuracy in percent that its author got
@@ -39,10 +39,10 @@ class Recipe:
 
     def __post_init__(self):
         object.__setattr__(self, 'grow', tuple(tuple(g) for g in self.grow))
+        if not (self.epochs > 0 and self.bs > 0): raise ValueError(f'{self.name}: epochs and bs must be above 0, not {self.epochs} and {self.bs}')
         make_sched(self.sched)
         if self.loss not in ('mean', 'sum'): raise ValueError(f"loss is {self.loss!r}: choose 'mean' or 'sum'")
-        if not (self.epochs > 0 and self.bs > 0): raise ValueError(f'{self.name}: epochs and bs must be above 0, not {self.epochs} and {self.bs}')
-        if self.sched['kind'] == 'plateau' and not self.valid: raise ValueError(f'{self.name}: a plateau needs images to watch, so hold some out with valid=5000')
+        if self.sched['kind'] == 'plateau' and not self.valid: raise ValueError(f'{self.name}: a plateau needs images to watch, so hold some out with valid=0.1')
         if self.grow and self.grow[-1][0] < 1: raise ValueError(f'{self.name}: grow must go on to the end of the run, up to a share of 1')
 
 # %% ../nbs/01e_recipes.ipynb #c007
@@ -68,9 +68,10 @@ def from_dict(cls:Recipe,
 def change(self:Recipe,
     **kw, # settings and their new values
 )->Recipe: # another recipe
-    "The recipe with some settings changed. Raises ValueError for a setting that does not exist."
+    "The recipe with some settings changed; the epochs of its schedule shrink or grow along with its own. Raises ValueError for a setting that does not exist."
     extra = set(kw) - {f.name for f in fields(self)}
     if extra: raise ValueError(f'a recipe has no {sorted(extra)[0]}: choose among {", ".join(f.name for f in fields(self))}')
+    if 'epochs' in kw and 'sched' not in kw: kw['sched'] = {k: v * kw['epochs'] / self.epochs if k in ('peak', 'every', 'warm') else v for k, v in self.sched.items()}
     return replace(self, **kw)
 
 @patch
@@ -85,16 +86,18 @@ def form(self:Recipe,
 # %% ../nbs/01e_recipes.ipynb #c011
 _SGD = dict(kind='sgd', lr=0.01, momentum=0.9)
 _BETTER = dict(pipeline=Pipeline(pad=4, crop=32, flip=0.5, holes=(1, 1), hole_size=(8, 8)), sched=dict(kind='one_cycle', peak=5, start=0.1, end=0.002),
-               opt=dict(kind='sgd', lr=0.4, momentum=0.9, nesterov=True, weight_decay=5e-4), bs=512, valid=0)
+               opt=dict(kind='sgd', lr=0.2, momentum=0.9, nesterov=True, weight_decay=5e-4), bs=256, valid=0)
 
 _SIX = [
     Recipe('eva6_layernorm', 'resnet18', Pipeline(pad=4, crop=32, rotate=5, holes=(1, 1), hole_size=(16, 16)), _SGD,
-        dict(kind='plateau', patience=3, gamma=0.2), 40, 128, 'layer3', dict(norm='layer', pool='max'), valid=5000, author=83.14,
+        dict(kind='plateau', patience=3, gamma=0.2), 40, 128, 'layer3', dict(norm='layer', pool='max'), valid=0.1, author=83.14,
         about='Layer norm at every layer, and a max pool before the classifier',
-        improved=dict(_BETTER, opt=dict(kind='sgd', lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4), clip=1.)),
+        improved=dict(_BETTER, opt=dict(kind='sgd', lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4), clip=1.)),
     Recipe('eva6_custom_onecycle', 'custom_resnet', Pipeline(pad=4, crop=32, flip=0.5, holes=(1, 1), hole_size=(8, 8)),
         dict(kind='sgd', lr=0.4, momentum=0.9, nesterov=True, weight_decay=5e-4), dict(kind='one_cycle', peak=5, start=0.01), 24, 512, 'layer3', author=88.66,
-        about='The nine-layer ResNet with One-Cycle, peak at epoch 5, no annihilation'),
+        about='The nine-layer ResNet with One-Cycle, peak at epoch 5, no annihilation',
+        improved=dict(arch_kw=dict(scale=1/8), pipeline=Pipeline(pad=4, pad_mode='reflect', crop=32, flip='alternate', holes=(1, 1), hole_size=(8, 8)),
+                      sched=dict(kind='one_cycle', peak=5, start=0.01, end=0.0005), label_smoothing=0.1)),
     Recipe('eva4_step', 'resnet18', Pipeline(flip=0.5), dict(kind='sgd', lr=0.0005, momentum=0.9, weight_decay=0.2), dict(kind='step', every=10, gamma=1/3),
         24, 128, 'layer4', author=87.51, about='One third of the rate every ten epochs', improved=_BETTER),
 ]
@@ -102,13 +105,13 @@ _SIX = [
 # %% ../nbs/01e_recipes.ipynb #c012
 _SIX += [
     Recipe('eva4_plateau', 'resnet18', Pipeline(flip=0.5, holes=(1, 1), hole_size=(8, 8)), dict(kind='sgd', lr=0.07, momentum=0.9, weight_decay=0.004),
-        dict(kind='plateau', patience=3, gamma=0.2), 30, 512, 'layer3', valid=5000, author=90.71,
-        about='A rate from the finder, cut when the validation loss stalls', improved=_BETTER),
+        dict(kind='plateau', patience=3, gamma=0.2), 30, 512, 'layer3', valid=0.1, author=90.71,
+        about='A rate from the finder, cut when the validation loss stalls', improved=dict(_BETTER, epochs=40)),
     Recipe('eva7_baseline', 'resnet18', Pipeline(pad=4, crop=32, flip=0.5, holes=(1, 1), hole_size=(16, 16)), _SGD, dict(kind='step', every=15, gamma=0.1),
         20, 64, 'layer2', author=80.63, about='The plain recipe, and the whole layer table', improved=_BETTER),
     Recipe('eva5_albumentations', 'resnet18', Pipeline(flip=0.5, rotate=8, brightness=0.05, contrast=0.05, holes=(2, 2), hole_size=(4, 12)),
         dict(_SGD, weight_decay=0.005), dict(kind='step', every=4, gamma=0.8), 40, 64, 'layer4', author=90.35,
-        about='Rotation, light and two holes, all through albumentations', improved=_BETTER),
+        about='Rotation, light and two holes, as albumentations makes them', improved=_BETTER),
 ]
 
 # %% ../nbs/01e_recipes.ipynb #c014
@@ -117,8 +120,8 @@ _OURS = [
         dict(kind='muon', lr=0.24, momentum=0.6, head_lr=0.67, bias_lr=0.053, bias_momentum=0.85, weight_decay=0.004, whiten_epochs=3),
         dict(kind='linear'), 10.4, 2000, 'block2', label_smoothing=0.2, loss='sum', drop_last=True, grow=((0.3, 24, 24), (1, 32, 32)),
         about='Aims at 94 % with the flipped view in the least time'),
-    Recipe('best', 'resnet18', Pipeline(pad=4, pad_mode='reflect', crop=32, flip='alternate', holes=(1, 1), hole_size=(8, 8)),
-        dict(kind='sgd', lr=0.2, momentum=0.9, nesterov=True, weight_decay=5e-4), dict(kind='one_cycle', peak=10, start=0.1, end=0.0005), 60, 256, 'layer3',
+    Recipe('best', 'resnet18', Pipeline(pad=4, pad_mode='reflect', crop=32, flip='alternate', holes=(1, 1), hole_size=(12, 12)),
+        dict(kind='sgd', lr=0.2, momentum=0.9, nesterov=True, weight_decay=5e-4), dict(kind='one_cycle', peak=20, start=0.1, end=0.0005), 200, 256, 'layer3',
         label_smoothing=0.1, ema=0.999, about='Aims at 96 % from ResNet-18'),
 ]
 RECIPES = {r.name: r for r in [*_SIX, *_OURS]}
@@ -138,7 +141,7 @@ def recipe_table(
     return pd.DataFrame([dict(recipe=r.name, network=r.arch, optimiser=r.opt['kind'], rate=r.opt['lr'], schedule=r.sched['kind'], epochs=r.epochs,
         batch=r.bs, cam=r.cam_layer, author=f'{r.author:.2f}' if r.author else '', forms='faithful, improved' if r.improved else 'faithful') for r in RECIPES.values()])
 
-# %% ../nbs/01e_recipes.ipynb #c021
+# %% ../nbs/01e_recipes.ipynb #c023
 class Growing:
     "Training batches whose images grow along a recipe's `grow`; otherwise like `Batches`."
     def __init__(self,
@@ -149,10 +152,15 @@ class Growing:
         seed:int=0, # of order and augmentation
         device='cpu', # where the images are kept and augmented
     ):
-        self.ds, self.recipe, self.kw, self._phase = ds, recipe, dict(mean=mean, std=std, shuffle=True, drop_last=recipe.drop_last, seed=seed, device=device), None
-        self.plain, self.bs = Batches(ds, recipe.bs, recipe.pipeline, **self.kw), recipe.bs
-        self.total = math.ceil(recipe.epochs * len(self.plain))
+        kw = dict(mean=mean, std=std, shuffle=True, drop_last=recipe.drop_last, seed=seed, device=device)
+        self.ds, self.recipe, self.bs, self.plain = ds, recipe, recipe.bs, Batches(ds, recipe.bs, recipe.pipeline, **kw)
+        self.total, self.epoch, self.phases = math.ceil(recipe.epochs * len(self.plain)), 0, []
+        for _, side, crop in recipe.grow:
+            pipeline = replace(recipe.pipeline, pad=max(0, (4 - (side - crop)) // 2), crop=crop)
+            self.phases.append(Batches(replace(ds, x=resize(ds.x, side)), recipe.bs, pipeline, **kw))
+            self.phases[-1]._images()
 
+    set_epoch, from_batch = Batches.set_epoch, Batches.from_batch
     def __len__(self): return len(self.plain)
     def batch_idxs(self,
         epoch:int, # from 0
@@ -161,7 +169,7 @@ class Growing:
         "Which images a batch holds: the same at every size."
         return self.plain.batch_idxs(epoch, i)
 
-# %% ../nbs/01e_recipes.ipynb #c023
+# %% ../nbs/01e_recipes.ipynb #c025
 @patch
 def batch(self:Growing,
     epoch:int, # from 0
@@ -170,9 +178,4 @@ def batch(self:Growing,
     "A batch at the size of its moment in the run."
     share = (epoch * len(self) + i) / self.total
     k = next((k for k, g in enumerate(self.recipe.grow) if share < g[0]), len(self.recipe.grow) - 1)
-    if self._phase is None or self._phase[0] != k:
-        _, side, crop = self.recipe.grow[k]
-        pad = max(0, (4 - (side - crop)) // 2)
-        ds = replace(self.ds, x=resize(self.ds.x, side))
-        self._phase = k, Batches(ds, self.bs, replace(self.recipe.pipeline, pad=pad, crop=crop), **self.kw)
-    return self._phase[1].batch(epoch, i)
+    return self.phases[k].batch(epoch, i)

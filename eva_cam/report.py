@@ -16,6 +16,7 @@ from torch import nn
 
 from .data import ImageSet, Batches, normalize, read_arrays
 from .gradcam import FLAGS, _device, _finish, explain_errors, gradcam, overlay, pick_layer, undisturbed
+from .models import write_aside
 
 # %% ../nbs/05_report.ipynb #c008
 class Interpretation:
@@ -82,9 +83,11 @@ def interpret(
     bs:int=None, # images a batch; None takes 500 at 32x32 and fewer where they are larger
     meta:dict=None, # how the model was made, kept for the report
 )->Interpretation: # with maps of the predicted and the true class for each misclassified image
-    "Evaluate and explain in one pass. Raises ValueError for an empty set, or for a model whose logits do not match the classes."
+    "Evaluate and explain in one pass. Raises ValueError for an empty set, or for a model whose logits do not match the classes or that cannot take images of this size."
     if not len(ds): raise ValueError(f'{ds.name or "the data set"} is empty: there is nothing to report')
-    with undisturbed(model), torch.no_grad(): C = model(normalize(ds.x[:1], mean, std).to(_device(model))).shape[-1]
+    try:
+        with undisturbed(model), torch.no_grad(): C = model(normalize(ds.x[:1], mean, std).to(_device(model))).shape[-1]
+    except RuntimeError as e: raise ValueError(f'the model cannot take images of {"x".join(map(str, ds.x.shape[1:3]))} pixels ({str(e).splitlines()[0]}): resize them') from None
     if C != len(ds.classes): raise ValueError(f'the model has {C} outputs but the data have {len(ds.classes)} classes: take a model made for these classes')
     bs = bs or max(16, 500 * 32 * 32 // (ds.x.shape[1] * ds.x.shape[2]))
     layer = layer or pick_layer(model, normalize(ds.x[:1], mean, std).to(_device(model)))
@@ -282,10 +285,11 @@ class Picture:
     def save(self,
         path:str, # file to write; its ending says the format
     )->Path: # where it was written
-        "Write the picture to a file."
+        "Write the picture to a file, aside first and then renamed. Raises ValueError for an ending that names no format."
         from PIL import Image
-        Image.fromarray(self.px).save(path)
-        return Path(path)
+        kind = Image.registered_extensions().get(Path(path).suffix.lower())
+        if not kind: raise ValueError(f'{Path(path).name} does not say its format: let it end in .png or .jpg')
+        return write_aside(Path(path), self.encode(kind))
 
     def __repr__(self): return self.alt
     def _repr_mimebundle_(self, include=None, exclude=None):
@@ -418,15 +422,17 @@ def save(self:Interpretation,
     if path.exists() and not (path/'manifest.json').is_file(): raise ValueError(f'{path.name} is there already and is no saved interpretation: choose another name')
     aside, old = path.with_name(path.name + '.aside'), path.with_name(path.name + '.old')
     for p in (aside, old): shutil.rmtree(p, ignore_errors=True)
-    aside.mkdir(parents=True)
-    np.savez_compressed(aside/'pixels.npz', x=self.ds.x)
     feats = {} if self.feats is None else dict(feats=self.feats)
-    np.savez_compressed(aside/'results.npz', y=self.ds.y, idxs=self.ds.idxs, logits=self.logits, rows=self.rows, maps=self.maps, **feats)
     says = dict(format=1, name=self.ds.name, classes=self.ds.classes, files=self.ds.files, digest=self.ds.digest(), meta=self.meta)
-    (aside/'manifest.json').write_text(json.dumps(says, indent=1), encoding='utf-8')
-    if path.exists(): os.replace(path, old)
-    os.replace(aside, path)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        aside.mkdir(parents=True)
+        np.savez_compressed(aside/'pixels.npz', x=self.ds.x)
+        np.savez_compressed(aside/'results.npz', y=self.ds.y, idxs=self.ds.idxs, logits=self.logits, rows=self.rows, maps=self.maps, **feats)
+        (aside/'manifest.json').write_text(json.dumps(says, indent=1), encoding='utf-8')
+        if path.exists(): os.replace(path, old)
+        os.replace(aside, path)
+    finally:
+        for p in (aside, old): shutil.rmtree(p, ignore_errors=True)
     return path
 
 # %% ../nbs/05_report.ipynb #c071

@@ -72,7 +72,7 @@ def cycle_momentum(
 )->float: # momentum
     "Momentum that falls from the highest to the lowest while the rate climbs, and the other way round."
     low, high = moms
-    return high + (low - high) * (factor - start) / (1 - start)
+    return min(high, high + (low - high) * (factor - start) / (1 - start))
 
 # %% ../nbs/01a_schedules.ipynb #c015
 def plateau(

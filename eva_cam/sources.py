@@ -8,6 +8,7 @@ __all__ = ['IMAGE_SUFFIXES', 'open_image', 'read_folder', 'download', 'read_cifa
 # %% ../nbs/00a_sources.ipynb #c003
 import hashlib, io, os, shutil, urllib.request, warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 import numpy as np
 from .data import CIFAR10_SHA256, Data, ImageSet, _checked
@@ -58,11 +59,15 @@ def _cached(files, size, cache, make):
     path = folder/f'{hashlib.sha256(repr((1, size, stats)).encode()).hexdigest()[:32]}.npy'
     if path.exists(): return np.load(path), np.arange(len(files))
     x, good = make()
-    if len(good) == len(files):
+    if len(good) < len(files): return x, good
+    aside = path.with_suffix(f'.{os.getpid()}')
+    try:
         folder.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(f'.{os.getpid()}')
         with open(aside, 'wb') as f: np.save(f, x)
         os.replace(aside, path)
+    except OSError as e:
+        with suppress(OSError): aside.unlink()
+        warnings.warn(f'the decoded images were not kept in {folder} ({e.strerror}): they will be decoded again next time', stacklevel=2)
     return x, good
 
 # %% ../nbs/00a_sources.ipynb #c019

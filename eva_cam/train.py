@@ -6,7 +6,7 @@
 __all__ = ['join_devices', 'learner_for', 'train_recipe', 'eva_cam_train']
 
 # %% ../nbs/02_train.ipynb #c003
-import atexit, json, os, platform, sys, time
+import atexit, json, math, os, platform, sys, time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from .callbacks import Clip, EMA, HistoryFiles, Progress, SaveCheckpoints
 from .compute import Compute, choose_compute, computing
 from .data import Batches, Data, hold_out, load_data, normalize
 from .learner import Learner, accuracy, predict
-from .models import FastNet, build_model, save_weights, whiten_init, write_aside
+from .models import FastNet, build_model, eval_mode, save_weights, whiten_init, write_aside
 from .optim import make_opt
 from .recipes import Growing, get_recipe, recipe_table
 
@@ -40,13 +40,14 @@ def join_devices(
     if gpu: torch.cuda.set_device(device)
     return device
 
-# %% ../nbs/02_train.ipynb #c011
 def _batches(recipe, data, stats, seed, device):
     on = dict(mean=stats[0], std=stats[1], device=device)
     if recipe.grow: train = Growing(data.train, recipe, *stats, seed=seed, device=device)
     else: train = Batches(data.train, recipe.bs, recipe.pipeline, shuffle=True, drop_last=recipe.drop_last, seed=seed, **on)
-    return train, {k: Batches(ds, 1000, **on) for k, ds in (('valid', data.valid), ('test', data.test)) if ds is not None}
+    bs = max(16, 1000 * 32 * 32 // math.prod(data.train.x.shape[1:3]))  # as many pixels as a thousand images of CIFAR-10
+    return train, {k: Batches(ds, bs, **on) for k, ds in (('valid', data.valid), ('test', data.test)) if ds is not None}
 
+# %% ../nbs/02_train.ipynb #c011
 def learner_for(
     recipe, # a name in `RECIPES`, or a `Recipe`
     data='sample', # `Data`, or a source for `load_data`
@@ -58,15 +59,22 @@ def learner_for(
     "Build everything that `recipe` describes. Raises ValueError for an unknown recipe or unusable data."
     recipe, data = get_recipe(recipe), data if isinstance(data, Data) else load_data(data)
     if data.train is None: raise ValueError('there are no training images: give a folder with train/ and test/, or another source')
-    if recipe.valid and data.valid is None: train, valid = hold_out(data.train, recipe.valid); data = Data(train, data.test, valid)
+    if recipe.valid and data.valid is None:
+        train, valid = hold_out(data.train, round(recipe.valid * (len(data.train) if recipe.valid < 1 else 1)))
+        data = Data(train, data.test, valid)
     stats = data.train.stats()
+    if not min(stats[1]): raise ValueError(f'all pixels of a channel of {data.train.name} are alike: there is nothing to learn, so look at the images')
     with torch.random.fork_rng(): torch.manual_seed(seed); model = build_model(recipe.arch, len(data.train.classes), **recipe.arch_kw)
     if isinstance(model, FastNet): whiten_init(model, normalize(data.train.x[:5000], *stats))
     device = join_devices() or device
-    compute = compute or choose_compute(model, normalize(data.train.x[:16], *stats), device)
+    x = normalize(data.train.x[:16], *stats)
+    try:
+        with eval_mode(model), torch.no_grad(): model(x[:1])
+    except RuntimeError as e: raise ValueError(f'{recipe.arch} cannot take images of {"x".join(map(str, x.shape[2:]))} pixels ({str(e).splitlines()[0]}): resize them') from None
+    compute = compute or choose_compute(model, x, device)
     train, evals = _batches(recipe, data, stats, seed, compute.device)
     cbs = [*([Clip(recipe.clip)] if recipe.clip else []), *([EMA(recipe.ema)] if recipe.ema else []), *kw.pop('cbs', ())]
-    settings = dict(recipe=recipe.to_dict(), seed=seed, data=data.train.digest())
+    settings = dict(recipe={k: v for k, v in recipe.to_dict().items() if k not in ('about', 'author', 'improved')}, seed=seed, data=data.train.digest())
     learn = Learner(model, train, make_opt(model, recipe.opt), recipe.sched, recipe.epochs, evals, recipe.loss, recipe.label_smoothing, compute, cbs=cbs, seed=seed, settings=settings, **kw)
     learn.recipe, learn.data, learn.stats = recipe, data, stats
     return learn
@@ -115,10 +123,10 @@ def train_recipe(
     "Train a recipe. Raises ValueError for unusable settings, data or folders, FileNotFoundError where data or a checkpoint is missing, and `Diverged` when the loss is no longer a number."
     recipe = get_recipe(recipe).form(form).change(**changes)
     if resume and not out: raise ValueError('resume needs the folder of the run: say where with out')
-    cbs = [*([SaveCheckpoints(out), HistoryFiles(out)] if out else []), *([Progress()] if progress else []), *cbs]
     learn = learner_for(recipe, data, seed, device, compute, cbs=cbs, eval_every=eval_every, compile=compile)
     if resume: learn.resume(out)
     elif out and any(Path(out).glob('ckpt_*.pt')): raise ValueError(f'{out} holds a run already: resume it, or choose another folder')
+    learn.cbs += [*([SaveCheckpoints(out), HistoryFiles(out)] if out else []), *([Progress()] if progress else [])]  # last, for they tell what the others did
     learn.fit()
     if learn.step == learn.total and learn.rank == 0:
         learn.figures = dict(learn.result(), form=form)
@@ -137,7 +145,7 @@ def eva_cam_train(
     bs:int=0, # images in a batch; 0 takes the recipe's
     valid:int=0, # training images to hold out; 0 takes the recipe's
     seed:int=0, # of weights, order, augmentation and dropout
-    out:str='', # folder of the run; runs/RECIPE_SEED if not given
+    out:str='', # folder of the run; runs/RECIPE_FORM_SEED if not given
     form:str='faithful', # or 'improved'
     resume:store_true=False, # go on from the newest checkpoint in the folder
     list:store_true=False, # print the recipes and stop
@@ -145,9 +153,12 @@ def eva_cam_train(
     "Train a recipe and keep checkpoints, history, weights and result in a folder."
     if list: print(recipe_table().to_string(index=False)); return
     changes = {k: v for k, v in dict(epochs=epochs, bs=bs, valid=valid).items() if v}
-    out = out or f'runs/{recipe}_{seed}'
-    try: learn = train_recipe(recipe, load_data(data, size=size or None), seed, out, resume, form, **changes)
-    except (ValueError, TypeError, OSError) as e: print(f'eva_cam_train: {e}', file=sys.stderr); sys.exit(2)
+    out = out or f'runs/{recipe}_{form}_{seed}'
+    try:
+        get_recipe(recipe).form(form).change(**changes)  # a word of it is wrong? then before any data are fetched
+        learn = train_recipe(recipe, load_data(data, size=size or None), seed, out, resume, form, **changes)
+    except (ValueError, TypeError, OSError) as e: print('eva_cam_train:', *str(e).split(), file=sys.stderr); sys.exit(2)
+    except torch.cuda.OutOfMemoryError: print('eva_cam_train: out of memory: give a lower --bs or --size; --resume goes on', file=sys.stderr); sys.exit(2)
     if learn.stopped: print('to go on: the same command with --resume'); sys.exit(128 + learn.stopped)
     if learn.rank == 0:
         f = learn.figures

@@ -6,7 +6,7 @@ from conftest import ROOT, tracked
 from notebooks import LESSONS, code_cells
 
 MODULES = sorted((ROOT / 'eva_cam').glob('[!_]*.py'))
-EVENTS = {'before_fit', 'before_batch', 'before_step', 'after_step', 'after_epoch', 'after_fit', 'forward'}  # described once, where they are called
+EVENTS = {'before_fit', 'before_batch', 'before_step', 'after_step', 'after_epoch', 'after_stop', 'after_fit', 'forward'}  # described once, where they are called
 NARRATIVE = 'too-many-defs long-exported-cell long-example-cell undocumented-export comment-in-example exported-run example-run'.split()
 
 def undescribed(path):

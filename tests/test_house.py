@@ -48,6 +48,9 @@ def test_outputs_say_nothing_of_the_machine(path):
             text = str(o.get('text', '')) + ''.join(str(v) for k, v in data.items() if not k.startswith('image/'))
             assert not re.search(r'/(?:tmp|root|home|usr|opt)/|Warning:', text), f'cell {i} shows a path or a warning'
 
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=IDS)
+def test_a_notebook_shows_what_it_computes(path): assert any(c.get('outputs') for c in read(path).cells)
+
 @pytest.mark.parametrize('path', LESSONS, ids=IDS)
 def test_a_lesson_keeps_its_budget(path):
     nb = read(path); words = lines = 0

@@ -24,15 +24,22 @@ def test_a_system_is_as_its_author_meant_it(name):
     r = RECIPES[name]
     assert (r.arch, r.arch_kw, r.epochs, r.bs, r.cam_layer, r.author, r.opt, r.sched) == (arch, arch_kw, epochs, bs, layer, author, opt, sched)
     assert {k: getattr(r.pipeline, k) for k in OFF | does} == OFF | does and r.pipeline.pad_mode == 'constant'
-    assert (r.label_smoothing, r.loss, r.clip, r.ema, r.grow, r.drop_last) == (0, 'mean', 0, 0, (), False) and r.valid == (5000 if sched['kind'] == 'plateau' else 0)
+    assert (r.label_smoothing, r.loss, r.clip, r.ema, r.grow, r.drop_last) == (0, 'mean', 0, 0, (), False) and r.valid == (0.1 if sched['kind'] == 'plateau' else 0)
 
 def test_the_improved_form_is_one_for_all_but_layer_norm():
-    "The same crops, holes and One-Cycle, at a rate of 0.4; with layer norm at 0.1, and clipped."
+    "The same crops, holes and One-Cycle, at a rate of 0.2; with layer norm at 0.05, and clipped."
     for name in ('eva4_step', 'eva4_plateau', 'eva7_baseline', 'eva5_albumentations', 'eva6_layernorm'):
         r, norm = RECIPES[name].form('improved'), name == 'eva6_layernorm'
-        assert r.opt == dict(kind='sgd', lr=0.1 if norm else 0.4, momentum=0.9, nesterov=True, weight_decay=5e-4) and (r.bs, r.valid, r.clip) == (512, 0, 1. if norm else 0)
+        assert r.opt == dict(kind='sgd', lr=0.05 if norm else 0.2, momentum=0.9, nesterov=True, weight_decay=5e-4) and (r.bs, r.valid, r.clip) == (256, 0, 1. if norm else 0)
         assert r.sched == dict(kind='one_cycle', peak=5, start=0.1, end=0.002) and (r.pipeline.pad, r.pipeline.crop, r.pipeline.flip, r.pipeline.holes, r.pipeline.hole_size) == (4, 32, 0.5, (1, 1), (8, 8))
-        assert (r.arch, r.epochs, r.cam_layer) == (RECIPES[name].arch, RECIPES[name].epochs, RECIPES[name].cam_layer)
+        assert (r.arch, r.epochs, r.cam_layer) == (RECIPES[name].arch, 40 if name == 'eva4_plateau' else RECIPES[name].epochs, RECIPES[name].cam_layer)
+
+def test_the_improved_custom_resnet_keeps_rate_batch_and_length():
+    "It gets the eighth of the logits that its first author gave it, smoothed labels, mirrored borders, alternating flips and an end of nearly nothing."
+    r, f = RECIPES['eva6_custom_onecycle'].form('improved'), RECIPES['eva6_custom_onecycle']
+    assert (r.arch, r.arch_kw, r.opt, r.bs, r.epochs, r.label_smoothing) == (f.arch, dict(scale=1/8), f.opt, f.bs, f.epochs, 0.1)
+    assert r.sched == dict(kind='one_cycle', peak=5, start=0.01, end=0.0005)
+    assert {k: getattr(r.pipeline, k) for k in OFF} == OFF | dict(pad=4, crop=32, flip='alternate', holes=(1, 1)) and (r.pipeline.hole_size, r.pipeline.pad_mode) == ((8, 8), 'reflect')
 
 def test_our_own_two():
     "`fast` with the batch and rates published for its network and optimiser (K. Jordan 2024), `best` with what was chosen for it."
@@ -40,6 +47,6 @@ def test_our_own_two():
     assert fast.opt == dict(kind='muon', lr=0.24, momentum=0.6, head_lr=0.67, bias_lr=0.053, bias_momentum=0.85, weight_decay=0.004, whiten_epochs=3)
     assert (fast.bs, fast.epochs, fast.label_smoothing, fast.loss, fast.drop_last, fast.grow, fast.sched) == (2000, 10.4, 0.2, 'sum', True, ((0.3, 24, 24), (1, 32, 32)), dict(kind='linear'))
     assert (fast.pipeline.pad, fast.pipeline.pad_mode, fast.pipeline.flip, fast.cam_layer, fast.valid) == (2, 'reflect', 'alternate', 'block2', 0)
-    assert best.opt == dict(kind='sgd', lr=0.2, momentum=0.9, nesterov=True, weight_decay=5e-4) and best.sched == dict(kind='one_cycle', peak=10, start=0.1, end=0.0005)
-    assert (best.bs, best.epochs, best.label_smoothing, best.ema, best.cam_layer) == (256, 60, 0.1, 0.999, 'layer3')
-    assert {k: getattr(best.pipeline, k) for k in OFF} == OFF | dict(pad=4, crop=32, flip='alternate', holes=(1, 1)) and (best.pipeline.hole_size, best.pipeline.pad_mode) == ((8, 8), 'reflect')
+    assert best.opt == dict(kind='sgd', lr=0.2, momentum=0.9, nesterov=True, weight_decay=5e-4) and best.sched == dict(kind='one_cycle', peak=20, start=0.1, end=0.0005)
+    assert (best.bs, best.epochs, best.label_smoothing, best.ema, best.cam_layer) == (256, 200, 0.1, 0.999, 'layer3')
+    assert {k: getattr(best.pipeline, k) for k in OFF} == OFF | dict(pad=4, crop=32, flip='alternate', holes=(1, 1)) and (best.pipeline.hole_size, best.pipeline.pad_mode) == ((12, 12), 'reflect')

@@ -31,15 +31,18 @@ def weights(path, classes=2):
     from eva_cam.models import save_weights, fast_net
     return save_weights(fast_net(classes), path, dict(arch='fast_net', arch_kw={}, classes=[str(c) for c in range(classes)], mean=(.5,) * 3, std=(.25,) * 3))
 
-@pytest.mark.parametrize('what', ['data', 'corrupt data', 'weights', 'cut weights', 'other classes', 'layer', 'method', 'folder as file', 'no folder', 'not writable', 'option'])
+@pytest.mark.parametrize('what', ['data', 'corrupt data', 'weights', 'cut weights', 'other classes', 'floats', 'too small', 'layer', 'method', 'folder as file', 'no folder', 'not writable', 'option'])
 def test_bad_input_ends_in_one_line_and_code_2(what, tmp_path):
     (tmp_path / 'bad.npz').write_bytes(b'PK nothing')
     whole = weights(tmp_path / 'two.safetensors').read_bytes()
     (tmp_path / 'cut.safetensors').write_bytes(whole[:len(whole) // 2])
     weights(tmp_path / 'ten.safetensors', 10)
     ten = ['--weights', 'ten.safetensors', '--layer', 'block3']
+    x, y = np.zeros((20, 8, 8, 3)), np.arange(20) % 10
+    np.savez(tmp_path / 'floats.npz', x_train=x, y_train=y, x_test=x, y_test=y)
+    np.savez(tmp_path / 'small.npz', x_train=x.astype(np.uint8), y_train=y, x_test=x.astype(np.uint8), y_test=y)
     args = {'data': ['--data', 'nowhere'], 'corrupt data': ['--data', 'bad.npz'], 'weights': ['--weights', 'nowhere.safetensors'], 'cut weights': ['--weights', 'cut.safetensors'],
-            'other classes': ['--weights', 'two.safetensors'], 'layer': ['--weights', 'ten.safetensors', '--layer', 'blok3'], 'method': [*ten, '--method', 'gradcamm'],
+            'floats': [*ten, '--data', 'floats.npz'], 'too small': [*ten, '--data', 'small.npz'], 'other classes': ['--weights', 'two.safetensors'], 'layer': ['--weights', 'ten.safetensors', '--layer', 'blok3'], 'method': [*ten, '--method', 'gradcamm'],
             'folder as file': [*ten, '--out', '.'], 'no folder': [*ten, '--out', 'none/r.html'], 'not writable': [*ten, '--out', '/proc/r.html'], 'option': ['--colour', 'red']}[what]
     before = sorted(p.name for p in tmp_path.iterdir())
     ended = command(*args, cwd=tmp_path)

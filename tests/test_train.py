@@ -1,6 +1,7 @@
 "What a notebook cell cannot try: kill -9 in the middle of a run, Ctrl-C from outside, and two processes beside one."
 import json, os, random, signal, subprocess, sys, time
-import pytest, torch
+import numpy, pytest, torch
+from conftest import ROOT
 from eva_cam.checkpoints import newest_checkpoint, read_checkpoint
 
 RUN = '''
@@ -111,10 +112,63 @@ def test_two_processes_see_the_same_images_and_lose_the_same(tmp_path):
     for k in ('train_loss', 'train_accuracy', 'valid_loss', 'valid_accuracy', 'test_loss', 'test_accuracy'):
         assert two['history'][-1][k] == pytest.approx(one['history'][-1][k], abs=1e-5), k
 
+TOGETHER = '''
+import json, os, signal, sys, torch.distributed as dist
+from eva_cam.callbacks import SaveCheckpoints
+from eva_cam.lr_find import lr_find
+from eva_cam.recipes import RECIPES
+from eva_cam.train import learner_for
+class OneIsAsked:
+    def after_step(self, learn):
+        if learn.rank == 1 and learn.step == 3: os.kill(os.getpid(), signal.SIGTERM)
+learn = learner_for(RECIPES['eva6_custom_onecycle'].change(arch_kw=dict(width=4), bs=50, epochs=2), cbs=[SaveCheckpoints(sys.argv[1]), OneIsAsked()])
+found = lr_find(learn, steps=8, sweeps=1, end=1).suggestion
+learn.fit()
+every = [None] * learn.world; dist.all_gather_object(every, [found, learn.step, int(learn.stopped), learn.compute.dtype, learn.compute.channels_last])
+if learn.rank == 0: open(sys.argv[1] + '.json', 'w').write(json.dumps(every))
+'''
+
+def test_two_processes_choose_find_and_stop_together(tmp_path):
+    "One of them hears a signal: both stop where they next compare their losses, and leave one checkpoint."
+    script = tmp_path / 'together.py'; script.write_text(TOGETHER)
+    cmd = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', script, tmp_path / 'run']
+    r = subprocess.run([*map(str, cmd)], capture_output=True, text=True, timeout=300, env=dict(os.environ, OMP_NUM_THREADS='1')); assert r.returncode == 0, r.stderr[-2000:]
+    one, two = json.loads((tmp_path / 'run.json').read_text())
+    assert one == two and one[1:3] == [20, signal.SIGTERM] and newest_checkpoint(tmp_path / 'run')[1]['step'] == 20
+
 def test_bad_input_is_one_line_and_status_two(tmp_path):
     (tmp_path / 'file').write_text('')
     broken = tmp_path / 'broken'; broken.mkdir(); (broken / 'ckpt_00000001.pt').write_bytes(b'no')
-    for args, says in ((['--recipe', 'eva8'], 'choose one of'), (['--data', str(tmp_path / 'none.npz')], 'no data'), (['--out', str(tmp_path / 'file' / 'x')], 'cannot write'),
+    x, y = numpy.random.default_rng(0).integers(0, 256, (60, 64, 64, 3), numpy.uint8), numpy.arange(60) % 10
+    for name, some in (('large', x), ('black', 0 * x)): numpy.savez(tmp_path / f'{name}.npz', x_train=some, y_train=y, x_test=some, y_test=y)
+    large, black = (['--data', str(tmp_path / f'{name}.npz'), '--recipe', 'eva6_custom_onecycle', '--bs', '10'] for name in ('large', 'black'))
+    for args, says in ((['--recipe', 'eva8', '--data', 'cifar10'], 'choose one of'), (['--data', str(tmp_path / 'none.npz')], 'no data'), (large, 'cannot take images of 64x64 pixels'), (black, 'nothing to learn'), (['--out', str(tmp_path / 'file' / 'x')], 'cannot write'),
                        (['--out', str(broken), '--resume'], 'not a checkpoint'), (['--out', str(tmp_path / 'new'), '--resume'], 'nothing to resume'), (['--bs', '5000'], 'lower the batch size')):
         r = subprocess.run([sys.executable, '-m', 'eva_cam.train', *(['--out', str(tmp_path / 'o')] if '--out' not in args else []), *args], capture_output=True, text=True, timeout=120)
         assert (r.returncode, r.stderr.count('\n')) == (2, 1) and says in r.stderr, (args, r.stderr)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['black.npz', 'broken', 'file', 'large.npz'], 'nothing is left behind'
+
+@pytest.mark.parametrize('recipe,args', [('eva6_custom_onecycle', ['--epochs', '1', '--bs', '50']), ('eva4_plateau', ['--epochs', '1', '--bs', '100', '--form', 'improved'])])
+def test_a_recipe_runs_in_one_epoch_where_nothing_else_is_said(tmp_path, recipe, args):
+    "Its peak moves along with its length, and its folder is named after its form."
+    x, y = torch.randint(0, 256, (300, 32, 32, 3), dtype=torch.uint8).numpy(), (torch.arange(300) % 10).numpy()
+    numpy.savez(tmp_path / 'tiny.npz', x_train=x, y_train=y, x_test=x[:50], y_test=y[:50])
+    r = subprocess.run([sys.executable, '-m', 'eva_cam.train', '--recipe', recipe, '--data', str(tmp_path), *args], capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert r.returncode == 0, r.stderr
+    form = 'improved' if 'improved' in args else 'faithful'
+    assert (tmp_path / 'runs' / f'{recipe}_{form}_0' / 'weights.safetensors').exists() and 'after 1 epochs' in r.stdout
+
+def test_the_benchmark_of_recipes_keeps_what_it_promises(tmp_path):
+    "From a folder with an .npz, one JSON a run; a second call finds it there; what is kept in the repository is not touched."
+    x, y = torch.randint(0, 256, (300, 32, 32, 3), dtype=torch.uint8).numpy(), (torch.arange(300) % 10).numpy()
+    (tmp_path / 'in').mkdir(); numpy.savez(tmp_path / 'in' / 'cifar10.npz', x_train=x, y_train=y, x_test=x[:50], y_test=y[:50])
+    before = (ROOT / 'benchmarks/results/recipes.json').read_bytes()
+    cmd = [sys.executable, 'benchmarks/recipes.py', '--data', tmp_path / 'in', '--out', tmp_path / 'out', '--recipes', 'eva6_custom_onecycle', '--seeds', '3', '--epochs', '0.5']
+    for said in ('seed 3', 'is there'):
+        r = subprocess.run([*map(str, cmd)], capture_output=True, text=True, timeout=300, cwd=ROOT)
+        assert r.returncode == 1 and said in r.stdout and 'eva6_custom_onecycle: not run in full' in r.stdout, r.stdout + r.stderr
+    kept, = (tmp_path / 'out').glob('*.json')
+    run = json.loads(kept.read_text())
+    assert {'recipe', 'form', 'seed', 'epochs', 'test_accuracy', 'test_accuracy_flipped', 'accuracy_by_epoch', 'seconds', 'device', 'versions'} <= set(run)
+    assert kept.name == 'eva6_custom_onecycle_faithful_3_0.5epochs.json' and 0 <= run['test_accuracy'] <= 1 and not list((tmp_path / 'out').rglob('ckpt_*.pt'))
+    assert (ROOT / 'benchmarks/results/recipes.json').read_bytes() == before

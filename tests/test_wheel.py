@@ -1,5 +1,5 @@
 "The built wheel, in a fresh environment that has nothing but pip: what somebody gets who never sees this repository."
-import os, re, shutil, subprocess, venv, zipfile
+import os, re, shutil, subprocess, time, venv, zipfile
 from concurrent.futures import ThreadPoolExecutor
 import pytest
 from conftest import ROOT, build_wheel
@@ -47,7 +47,9 @@ def test_every_module_imports_quickly_and_silently(fresh, tmp_path, offline):
     assert (r.returncode, r.stdout, r.stderr) == (0, '', '')
 
 def test_the_main_job_runs_offline_and_names_its_report(fresh, tmp_path, offline):
+    start = time.perf_counter()
     r = sh(fresh / 'eva_cam_report', cwd=tmp_path, env=offline); assert r.returncode == 0, r.stderr
+    assert time.perf_counter() - start < 60
     page = tmp_path / re.search(r'\S+\.html', r.stdout.strip().splitlines()[-1])[0]
     text = page.read_text(encoding='utf-8')
     assert page.suffix == '.html' and 100_000 < page.stat().st_size < 5_000_000 and 'http://' not in text.replace('http://www.w3.org', '')
