@@ -159,7 +159,7 @@ def test_a_recipe_runs_in_one_epoch_where_nothing_else_is_said(tmp_path, recipe,
     assert (tmp_path / 'runs' / f'{recipe}_{form}_0' / 'weights.safetensors').exists() and 'after 1 epochs' in r.stdout
 
 def test_the_benchmark_of_recipes_keeps_what_it_promises(tmp_path):
-    "From a folder with an .npz, one JSON a run; a second call finds it there; what is kept in the repository is not touched."
+    "From a folder with an .npz, one JSON a run, of both forms; a second call finds them there; what is kept in the repository is not touched."
     x, y = torch.randint(0, 256, (300, 32, 32, 3), dtype=torch.uint8).numpy(), (torch.arange(300) % 10).numpy()
     (tmp_path / 'in').mkdir(); numpy.savez(tmp_path / 'in' / 'cifar10.npz', x_train=x, y_train=y, x_test=x[:50], y_test=y[:50])
     before = (ROOT / 'benchmarks/results/recipes.json').read_bytes()
@@ -167,8 +167,10 @@ def test_the_benchmark_of_recipes_keeps_what_it_promises(tmp_path):
     for said in ('seed 3', 'is there'):
         r = subprocess.run([*map(str, cmd)], capture_output=True, text=True, timeout=300, cwd=ROOT)
         assert r.returncode == 1 and said in r.stdout and 'eva6_custom_onecycle: not run in full' in r.stdout, r.stdout + r.stderr
-    kept, = (tmp_path / 'out').glob('*.json')
-    run = json.loads(kept.read_text())
-    assert {'recipe', 'form', 'seed', 'epochs', 'test_accuracy', 'test_accuracy_flipped', 'accuracy_by_epoch', 'seconds', 'device', 'versions'} <= set(run)
-    assert kept.name == 'eva6_custom_onecycle_faithful_3_0.5epochs.json' and 0 <= run['test_accuracy'] <= 1 and not list((tmp_path / 'out').rglob('ckpt_*.pt'))
+    assert sorted(p.name for p in (tmp_path / 'out').glob('*.json')) == [f'eva6_custom_onecycle_{form}_3_0.5epochs.json' for form in ('faithful', 'improved')]
+    for path in (tmp_path / 'out').glob('*.json'):
+        run = json.loads(path.read_text())
+        assert {'recipe', 'form', 'seed', 'epochs', 'test_accuracy', 'test_accuracy_flipped', 'accuracy_by_epoch', 'seconds', 'device', 'versions'} <= set(run)
+        assert run['form'] in path.name and 0 <= run['test_accuracy'] <= 1
+    assert not list((tmp_path / 'out').rglob('ckpt_*.pt'))
     assert (ROOT / 'benchmarks/results/recipes.json').read_bytes() == before
