@@ -421,6 +421,7 @@ def save(self:Interpretation,
     path = Path(path)
     if path.exists() and not (path/'manifest.json').is_file(): raise ValueError(f'{path.name} is there already and is no saved interpretation: choose another name')
     aside, old = path.with_name(path.name + '.aside'), path.with_name(path.name + '.old')
+    if old.exists() and not path.exists(): os.replace(old, path)  # a save that was killed between its two renames
     for p in (aside, old): shutil.rmtree(p, ignore_errors=True)
     feats = {} if self.feats is None else dict(feats=self.feats)
     says = dict(format=1, name=self.ds.name, classes=self.ds.classes, files=self.ds.files, digest=self.ds.digest(), meta=self.meta)
@@ -432,6 +433,7 @@ def save(self:Interpretation,
         if path.exists(): os.replace(path, old)
         os.replace(aside, path)
     finally:
+        if old.exists() and not path.exists(): os.replace(old, path)
         for p in (aside, old): shutil.rmtree(p, ignore_errors=True)
     return path
 

@@ -59,6 +59,35 @@ def test_a_report_that_breaks_off_leaves_the_earlier_one(tmp_path, monkeypatch):
     with pytest.raises(OSError): html.write_report(interp, file, title='another')
     assert file.read_bytes() == earlier and [p.name for p in tmp_path.iterdir()] == ['r.html']
 
+@pytest.mark.parametrize('breaks', ['manifest', 'last rename'])
+def test_an_interpretation_that_cannot_be_saved_leaves_the_earlier_one(tmp_path, monkeypatch, breaks):
+    import eva_cam.report as report
+    interp, replace = made(60), report.os.replace
+    interp.save(tmp_path / 'kept')
+    def full(*a, **kw): raise OSError('disk full')
+    if breaks == 'manifest': monkeypatch.setattr(report.json, 'dumps', full)
+    else: monkeypatch.setattr(report.os, 'replace', lambda a, b: full() if str(a).endswith('.aside') else replace(a, b))
+    with pytest.raises(OSError, match='disk full'): interp.save(tmp_path / 'kept')
+    monkeypatch.undo()
+    assert [p.name for p in tmp_path.iterdir()] == ['kept'] and len(report.load_interpretation(tmp_path / 'kept')) == 60
+
+def test_an_interpretation_that_was_killed_between_two_names_is_not_lost(tmp_path, monkeypatch):
+    "The next save finds it under its other name; should that one fail, too, it is still there."
+    import eva_cam.report as report
+    interp = made(60)
+    interp.save(tmp_path / 'kept').rename(tmp_path / 'kept.old')
+    with monkeypatch.context() as m, pytest.raises(OSError):
+        m.setattr(report.np, 'savez_compressed', lambda *a, **kw: (_ for _ in ()).throw(OSError('disk full')))
+        interp.save(tmp_path / 'kept')
+    assert [p.name for p in tmp_path.iterdir()] == ['kept'] and len(report.load_interpretation(tmp_path / 'kept')) == 60
+
+def test_a_picture_says_its_format_or_is_refused(tmp_path):
+    from eva_cam.report import Picture
+    picture = Picture(np.zeros((4, 5, 3), np.uint8), 'black')
+    assert picture.save(tmp_path / 'a.png').read_bytes()[1:4] == b'PNG'
+    with pytest.raises(ValueError, match='end in .png or .jpg'): picture.save(tmp_path / 'a.xyz')
+    assert [p.name for p in tmp_path.iterdir()] == ['a.png']
+
 def test_interpretation_leaves_the_model_as_it_was():
     model = net().train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
