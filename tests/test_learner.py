@@ -67,6 +67,19 @@ def test_the_scaler_of_float16_is_remembered_and_may_be_new():
     there = learner(compute=Compute(dtype='float16')).load_state(state)
     assert there.compute.dtype == 'float16' and there.scaler.is_enabled() and there.fit(1).step == 1
 
+def test_a_folder_may_hold_one_npz_or_cifar10_as_downloaded(tmp_path, monkeypatch):
+    from eva_cam import sources
+    monkeypatch.setattr(sources, 'read_cifar', lambda source, root: (source, str(root)) and data)
+    (tmp_path / 'cifar-10-batches-py').mkdir()
+    assert load_data(tmp_path) is data
+
+def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path):
+    from PIL import Image
+    (tmp_path / 'in' / 'cat').mkdir(parents=True); (tmp_path / 'file').write_text('')
+    Image.fromarray(data.test.x[0]).save(tmp_path / 'in' / 'cat' / '0.png')
+    with pytest.warns(UserWarning, match='were not kept in'): ds = load_data(tmp_path / 'in', cache=tmp_path / 'file' / 'below').test
+    assert (ds.x[0] == data.test.x[0]).all() and (tmp_path / 'file').read_text() == ''
+
 def test_the_finder_leaves_average_and_scaler_alone():
     learn = learner(compute=Compute(dtype='float16'), cbs=[EMA(0.9)]).fit(2)
     before, scale = copy.deepcopy(learn.eval_model.state_dict()), learn.scaler.state_dict()
