@@ -11,7 +11,7 @@ networks and seeds, those of results/lr_find_choice.json.
 fastai wants another fastcore than nbdev 2 does, so the benchmark makes an environment of its own for it, over this one, in
 benchmarks/.lr_find, and goes on in there; nothing is installed where you called it.
 """
-import contextlib, importlib.util, io, json, math, os, platform, site, statistics, subprocess, sys, time, venv, warnings
+import contextlib, importlib.util, io, json, math, os, site, statistics, subprocess, sys, time, venv, warnings
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def inside():
 if __name__ == '__main__' and any(importlib.util.find_spec(m) is None for m in ('fastai', 'torch_lr_finder')): inside()
 
 import numpy as np, torch, torch.nn.functional as F
-from eva_cam.compute import Compute
+from eva_cam.compute import Compute, hardware_name
 from eva_cam.data import Batches, Pipeline, load_data
 from eva_cam.learner import Learner
 from eva_cam.lr_find import RULES
@@ -42,7 +42,7 @@ from eva_cam.optim import make_opt
 
 NETS = {'custom_resnet': dict(width=8), 'custom_resnet, group norm': dict(width=8, norm='group'), 'resnet18': dict(width=5),
         'fast_net, narrow': dict(widths=(12, 24, 24)), 'fast_net, wide': dict(widths=(20, 40, 40))}
-SEEDS = 0, 1
+SEEDS = 2, 3  # 0 and 1 were seen while the rule still leaned on 0.1
 RATES = [0.005 * 2**k for k in range(9)]  # to 1.28
 EPOCHS, BS, FACTOR = 8, 64, 2
 PIPELINE = Pipeline(pad=4, crop=32, flip=0.5)
@@ -129,7 +129,7 @@ def main():
     for m in measures:
         m['holds'] = m['value'] >= m['goal'] if m['higher'] else m['value'] < m['goal']; short |= not m['holds']
         print(f"{m['name']}: {m['value']:.3g} (goal {'at least' if m['higher'] else 'below'} {m['goal']}): {'holds' if m['holds'] else 'SHORT'}")
-    facts = dict(device=platform.processor() or platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__, python=platform.python_version(), peers=PEERS)
+    facts = dict(device=hardware_name(), seeds=SEEDS, torch=torch.__version__, python=sys.version.split()[0], peers=PEERS)
     (HERE / 'results' / 'lr_find.json').write_text(json.dumps(dict(measures=measures, share=share, pairs=pairs, **facts), indent=1) + '\n')
     sys.exit(short)
 

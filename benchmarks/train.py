@@ -6,16 +6,17 @@ Ours and the plain loop (float32, NCHW, albumentations in a DataLoader) take tur
 median of the rounds' ratios. The overhead is the time of `Learner.fit` over bare forwards, backwards and optimiser steps with the same
 numbers, LONG of them in a row, so that a run's beginning and end, which a real run has once, weigh little. How fast the machine
 multiplies matrices is measured beside: a step that did its arithmetic at that rate and nothing else would be `most` times as fast
-as the plain loop. With a GPU, whole runs of 24 epochs over 50,000 images (the shipped
+as the plain loop. The other setting of strips (narrow maps side by side, see 01d) takes its turns, too. With a GPU, whole runs of 24 epochs over 50,000 images (the shipped
 2,000, repeated) are timed too, compiling apart.
 """
-import json, platform, statistics, sys, time
+import json, statistics, sys, time
+from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch, torch.nn.functional as F
 from torch._dynamo.utils import counters
 from torch.utils.flop_counter import FlopCounterMode
 from augment import PerImage
-from eva_cam.compute import choose_compute, computing
+from eva_cam.compute import choose_compute, computing, hardware_name
 from eva_cam.data import Batches, Data, ImageSet, load_data
 from eva_cam.learner import Learner
 from eva_cam.models import build_model
@@ -69,7 +70,7 @@ def bare_loop(arch, compute, steps):
         with computing(compute):
             start = now()
             for xb, yb in ready:
-                with compute.autocast(): out = model(xb)
+                with compute.casting(): out = model(xb)
                 F.cross_entropy(out.float(), yb).backward()
                 opt.step(); opt.zero_grad()
             return now() - start
@@ -123,19 +124,22 @@ def main():
     print('matrix products: ' + ', '.join(f'{k} {v:.0f} GFLOP/s' for k, v in gflops.items()))
     for arch, goal in GOALS.items():
         learn = our_learner(arch)
-        plain, ours = turns(plain_loop(arch), our_loop(learn))
+        runs = [plain_loop(arch), our_loop(learn)]
+        if DEVICE == 'cpu': runs.append(our_loop(our_learner(arch, replace(learn.compute, strips=not learn.compute.strips))))
+        plain, ours, *other = turns(*runs)
+        strips = statistics.median(b / a for a, b in (zip(ours, *other) if learn.compute.strips else zip(*other, ours))) if other else 1.
         per = 1000 / (STEPS * BS)
         ratios = [p / o for p, o in zip(plain, ours)]
         most = statistics.median(plain) * per * gflops[learn.compute.dtype] * 1e9 / arithmetic(arch)
-        print(f'{arch}: plain {statistics.median(plain)*per:.2f} s, ours {statistics.median(ours)*per:.2f} s per 1,000 images ({learn.compute}); the arithmetic alone allows {most:.2f} times')
+        print(f'{arch}: plain {statistics.median(plain)*per:.2f} s, ours {statistics.median(ours)*per:.2f} s per 1,000 images ({learn.compute}); the arithmetic alone allows {most:.2f} times; strips make it {strips:.2f} times as fast')
         measures.append(dict(name=f'{arch}: times as fast as the plain loop', value=statistics.median(ratios), goal=goal if native else NEVER_BELOW, higher=True, n=ROUNDS,
-            spread=[min(ratios), max(ratios)], plain=statistics.median(plain)*per, ours=statistics.median(ours)*per, most=most, compute=str(learn.compute)))
+            spread=[min(ratios), max(ratios)], plain=statistics.median(plain)*per, ours=statistics.median(ours)*per, most=most, strips=strips, compute=str(learn.compute)))
     measures.append(dict(name='custom_resnet: overhead of the loop over the step', value=overhead(), goal=OVERHEAD, higher=False, n=ROUNDS))
     if DEVICE == 'cuda': measures += [dict(name=k, value=v, goal=g, higher=False, n=1) for k, (v, g) in whole_runs().items()]
     for m in measures:
         m['holds'] = m['value'] >= m['goal'] if m['higher'] else m['value'] <= m['goal']; short |= not m['holds']
         print(f"{m['name']}: {m['value']:.3g} (goal {'at least' if m['higher'] else 'at most'} {m['goal']}): {'holds' if m['holds'] else 'SHORT'}")
-    facts = dict(device=torch.cuda.get_device_name() if DEVICE == 'cuda' else platform.processor() or platform.machine(), threads=torch.get_num_threads(), gflops=gflops, torch=torch.__version__, python=platform.python_version())
+    facts = dict(device=hardware_name(DEVICE), threads=torch.get_num_threads(), gflops=gflops, torch=torch.__version__, python=sys.version.split()[0])
     (Path(__file__).parent / 'results' / 'train.json').write_text(json.dumps(dict(measures=measures, **facts), indent=1) + '\n')
     sys.exit(short)
 

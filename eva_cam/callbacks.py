@@ -71,7 +71,7 @@ def state(self:Learner,
     chance = [rng_state()]
     if self.world > 1: chance = [None] * self.world; dist.all_gather_object(chance, rng_state())
     c = self.compute
-    return dict(settings=self.settings, compute=dict(dtype=c.dtype, channels_last=c.channels_last, threads=c.threads), kind=c.kind, world=self.world,
+    return dict(settings=self.settings, compute=dict(dtype=c.dtype, channels_last=c.channels_last, threads=c.threads, strips=c.strips), kind=c.kind, world=self.world,
         step=self.step, seconds=self.seconds, history=self.history, losses=self.losses, lrs=self.lrs, sums=self._total(self._sums.clone()), micro=self.micro,
         model=self.model.state_dict(), opt=self.opt.state_dict(), scaler=self.scaler.state_dict(), chance=chance,
         cbs={type(cb).__name__: cb.state() for cb in self.cbs if hasattr(cb, 'state')})
@@ -86,7 +86,7 @@ def load_state(self:Learner,
     diff = differences(state['settings'], self.settings) + differences(dict(devices=state['world']), dict(devices=self.world))
     if diff: raise ValueError(f'{name} belongs to another run ({"; ".join(diff)}): go on with the old settings, or start in another folder')
     alike = state['kind'] == self.compute.kind and (state['compute']['dtype'], self.compute.dtype) != ('bfloat16', 'float16')  # a GPU may be too old for bfloat16
-    if alike: self.compute = replace(self.compute, **state['compute'], why='as before')
+    if alike: self.compute = replace(self.compute, **{'strips': False, **state['compute']}, why='as before')  # strips: older checkpoints do not say
     self._place()
     try: self.model.load_state_dict(state['model']); self.opt.load_state_dict(state['opt'])
     except (RuntimeError, ValueError) as e: raise ValueError(f'{name} is of another network or optimiser: {str(e).splitlines()[0]}') from None
@@ -143,7 +143,7 @@ def resume(self:Learner,
     self.last_checkpoint = path
     return self
 
-# %% ../nbs/01g_callbacks.ipynb #c029
+# %% ../nbs/01g_callbacks.ipynb #c031
 @patch
 def table(self:Learner,
 ): # DataFrame: a row an epoch: epoch, step, lr, losses, accuracies from 0 to 1, seconds of training
@@ -173,7 +173,7 @@ def plot(self:Learner,
     axs[1].set_title(f'{last.replace("_", " ")} {100 * t[last][end]:.1f} % after {t.epoch[end]:.3g} epochs')
     return axs
 
-# %% ../nbs/01g_callbacks.ipynb #c031
+# %% ../nbs/01g_callbacks.ipynb #c033
 class HistoryFiles:
     "Write `history.csv` and `history.json` into `folder` after each epoch."
     def __init__(self,
@@ -184,7 +184,7 @@ class HistoryFiles:
         write_aside(self.folder / 'history.csv', learn.table().to_csv(index=False).encode())
         write_aside(self.folder / 'history.json', json.dumps(learn.history, indent=1).encode())
 
-# %% ../nbs/01g_callbacks.ipynb #c033
+# %% ../nbs/01g_callbacks.ipynb #c035
 class Progress:
     "One line with a bar, epoch, loss, accuracy and time left, renewed in place; above it, where and how is computed."
     every = 0.5  # seconds between renewals
@@ -217,7 +217,7 @@ class Progress:
     def after_fit(self, learn):
         if self.how == 'terminal': print()
 
-# %% ../nbs/01g_callbacks.ipynb #c037
+# %% ../nbs/01g_callbacks.ipynb #c039
 class LivePlot:
     "Draw the history in the notebook after each epoch, always in the same place."
     def before_fit(self, learn): self.handle = None
@@ -230,7 +230,7 @@ class LivePlot:
         else: self.handle.update(fig)
         plt.close(fig)
 
-# %% ../nbs/01g_callbacks.ipynb #c039
+# %% ../nbs/01g_callbacks.ipynb #c041
 class TensorBoard:
     "Write the history for TensorBoard into `folder`. Raises ValueError where it is not installed."
     def __init__(self,
@@ -244,7 +244,7 @@ class TensorBoard:
         for k, v in learn.history[-1].items(): self.writer.add_scalar(k, v, learn.step)
         self.writer.flush()
 
-# %% ../nbs/01g_callbacks.ipynb #c043
+# %% ../nbs/01g_callbacks.ipynb #c045
 class BatchTransform:
     "Apply `f` to each training batch, on its device."
     def __init__(self,

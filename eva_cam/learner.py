@@ -8,6 +8,7 @@ __all__ = ['CHECK_EVERY', 'predict', 'accuracy', 'Learner', 'Diverged']
 # %% ../nbs/01f_learner.ipynb #c003
 import math, signal, threading, time
 from contextlib import contextmanager, nullcontext, ExitStack
+from dataclasses import replace
 
 import torch, torch.distributed as dist, torch.nn.functional as F
 from fastcore.basics import patch
@@ -33,7 +34,7 @@ def predict(
     with eval_mode(model):
         for xb, yb in batches:
             xb = compute.images(xb)
-            with compute.autocast(): out = (model(xb) + model(xb.flip(3))) / 2 if flip else model(xb)
+            with compute.casting(): out = (model(xb) + model(xb.flip(3))) / 2 if flip else model(xb)
             logits.append(out.float().cpu()); targets.append(yb.cpu())
     return torch.cat(logits), torch.cat(targets)
 
@@ -89,6 +90,7 @@ def _begin(self:Learner):
 
 @patch
 def _place(self:Learner):
+    if self.compile: self.compute = replace(self.compute, strips=False)  # a compiler sees all maps, and lays them out as it likes
     self.compute.place(self.model)
     self.scaler = torch.amp.GradScaler(self.compute.kind, enabled=self.compute.dtype == 'float16')
     self._sums = torch.zeros(3, dtype=torch.float32 if self.compute.kind == 'mps' else torch.float64, device=self.compute.device)  # loss, right answers, images
@@ -120,7 +122,7 @@ def one_step(self:Learner,
 )->None:
     "Learn from one batch."
     for x, y in self._pieces(xb, yb):
-        with self.compute.autocast(): logits = self.net(x)
+        with self.compute.casting(): logits = self.net(x)
         self.scaler.scale(self._loss(logits, y)).backward()
     self.call('before_step'); self.scaler.step(self.opt); self.scaler.update()
     self.opt.zero_grad(set_to_none=True)
@@ -179,7 +181,7 @@ def evaluate(self:Learner,
     with torch.inference_mode(), eval_mode(self.eval_model), computing(self.compute):
         for k in range(self.rank, len(batches), self.world):
             xb, yb = batches.batch(0, k)
-            with self.compute.autocast(): logits = self.eval_model(self.compute.images(xb))
+            with self.compute.casting(): logits = self.eval_model(self.compute.images(xb))
             logits, yb = logits if logits.dtype == torch.float64 else logits.float(), yb.to(logits.device)
             loss, right = F.cross_entropy(logits, yb, reduction='sum'), (logits.argmax(1) == yb).sum()
             sums += torch.stack([loss.to(sums.dtype), right.to(sums.dtype), torch.full_like(sums[0], len(yb))])

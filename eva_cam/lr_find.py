@@ -120,7 +120,7 @@ def minimum_tenth(
 def halfway(
     lrs:np.ndarray, # rates, rising
     losses:np.ndarray, # smoothed
-    typical:float=0.1, # rate that suits many networks under SGD with momentum
+    typical:float=0.083, # rate that suits many networks under SGD with momentum; fitted, see above
 )->float: # a rate
     "Halfway, in log lr, between the rate with the lowest loss and a typical one."
     return math.sqrt(lrs[np.argmin(losses)] * typical)

@@ -167,13 +167,19 @@ def custom_resnet(
     return CustomResNet(num_classes, **kw)
 
 # %% ../nbs/01_models.ipynb #c031
+class _GELU(nn.GELU):
+    "GELU. Where channels lie last it is taken of the reordered view: for plainly ordered tensors torch has a quicker way on CPUs."
+    def forward(self, x):
+        if not x.is_contiguous(memory_format=torch.channels_last): return super().forward(x)
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
 class _FastBlock(nn.Module):
     "Convolution, max pool, norm, GELU, convolution, norm, GELU."
     def __init__(self, ni, nf, norm):
         super().__init__()
         self.conv1 = nn.Conv2d(ni, nf, 3, bias=False)  # `forward` pads
-        self.pool, self.norm1, self.act1 = nn.MaxPool2d(2), _fast_norm(norm, nf), nn.GELU()
-        self.conv2, self.norm2, self.act2 = _conv(nf, nf), _fast_norm(norm, nf), nn.GELU()
+        self.pool, self.norm1, self.act1 = nn.MaxPool2d(2), _fast_norm(norm, nf), _GELU()
+        self.conv2, self.norm2, self.act2 = _conv(nf, nf), _fast_norm(norm, nf), _GELU()
         for c in (self.conv1, self.conv2): nn.init.dirac_(c.weight.data[:c.in_channels])
 
     def forward(self, x):
@@ -204,7 +210,7 @@ class FastNet(nn.Module):
         self.whiten = nn.Conv2d(3, 24, 2)
         self.whiten.weight.requires_grad_(False)
         nn.init.zeros_(self.whiten.bias)
-        self.act = nn.GELU()
+        self.act = _GELU()
         for i, (ni, nf) in enumerate(zip((24, *widths), widths)): setattr(self, f'block{i+1}', _FastBlock(ni, nf, norm))
         self.pool, self.head = _MaxOver(), nn.Linear(widths[-1], num_classes, bias=False)
         self.head.weight.data.div_(self.head.weight.data.std())
@@ -297,7 +303,7 @@ def layer_table(
             new = {id(p): p.numel() for p in m.parameters() if id(p) not in counted}
             counted.update(new)
             grid = 'x'.join(map(str, out.shape[2:])) if out.ndim == 4 and max(out.shape[2:]) > 1 else ''
-            rows.append((name, type(m).__name__, tuple(out.shape[1:]), sum(new.values()), watch.macs - start[name], 'all' if math.isinf(out._field[0]) else out._field[0], grid))
+            rows.append((name, type(m).__name__.lstrip('_'), tuple(out.shape[1:]), sum(new.values()), watch.macs - start[name], 'all' if math.isinf(out._field[0]) else out._field[0], grid))
         return hook
     p = next(model.parameters())
     x = torch.zeros(1, *size, device=p.device, dtype=p.dtype)

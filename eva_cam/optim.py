@@ -69,7 +69,7 @@ class Muon(torch.optim.Optimizer):
                 p.add_(move, alpha=-g['lr'])
 
 # %% ../nbs/01b_optim.ipynb #c019
-def _muon_groups(model, lr, momentum, head_lr, bias_lr, bias_momentum, weight_decay, whiten_epochs):
+def _muon_groups(model, lr, momentum, head_lr, bias_lr, bias_momentum, weight_decay, whiten_epochs=0):
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     def group(pick, lr, **kw): return dict(params=[p for n, p in named if pick(n, p)], lr=lr, momentum=bias_momentum, weight_decay=weight_decay / lr, **kw)
     groups = [group(lambda n, p: n == 'whiten.bias', bias_lr, **({'stop': whiten_epochs} if whiten_epochs else {})),

@@ -85,33 +85,33 @@ def form(self:Recipe,
 
 # %% ../nbs/01e_recipes.ipynb #c011
 _SGD = dict(kind='sgd', lr=0.01, momentum=0.9)
-_BETTER = dict(pipeline=Pipeline(pad=4, crop=32, flip=0.5, holes=(1, 1), hole_size=(8, 8)), sched=dict(kind='one_cycle', peak=5, start=0.1, end=0.002),
-               opt=dict(kind='sgd', lr=0.2, momentum=0.9, nesterov=True, weight_decay=5e-4), bs=256, valid=0)
+_BETTER = dict(pipeline=Pipeline(pad=4, pad_mode='reflect', crop=32, flip='alternate', holes=(1, 1), hole_size=(8, 8)), label_smoothing=0.1,
+               opt=dict(kind='muon', lr=0.12, momentum=0.6, head_lr=0.5, bias_lr=0.1, bias_momentum=0.85, weight_decay=2e-4))
+def _quick(epochs): return dict(_BETTER, pipeline=replace(_BETTER['pipeline'], pad=2), epochs=epochs, bs=512, valid=0, sched=dict(kind='one_cycle', peak=epochs / 4, start=0.1, end=0.0005), grow=((0.5, 24, 24), (1, 32, 32)))
 
 _SIX = [
     Recipe('eva6_layernorm', 'resnet18', Pipeline(pad=4, crop=32, rotate=5, holes=(1, 1), hole_size=(16, 16)), _SGD,
         dict(kind='plateau', patience=3, gamma=0.2), 40, 128, 'layer3', dict(norm='layer', pool='max'), valid=0.1, author=83.14,
         about='Layer norm at every layer, and a max pool before the classifier',
-        improved=dict(_BETTER, opt=dict(kind='sgd', lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4), clip=1.)),
+        improved=_quick(16)),
     Recipe('eva6_custom_onecycle', 'custom_resnet', Pipeline(pad=4, crop=32, flip=0.5, holes=(1, 1), hole_size=(8, 8)),
         dict(kind='sgd', lr=0.4, momentum=0.9, nesterov=True, weight_decay=5e-4), dict(kind='one_cycle', peak=5, start=0.01), 24, 512, 'layer3', author=88.66,
         about='The nine-layer ResNet with One-Cycle, peak at epoch 5, no annihilation',
-        improved=dict(arch_kw=dict(scale=1/8), pipeline=Pipeline(pad=4, pad_mode='reflect', crop=32, flip='alternate', holes=(1, 1), hole_size=(8, 8)),
-                      sched=dict(kind='one_cycle', peak=5, start=0.01, end=0.0005), label_smoothing=0.1)),
+        improved=dict(_BETTER, arch_kw=dict(scale=1/8), sched=dict(kind='one_cycle', peak=5, start=0.01, end=0.0005))),
     Recipe('eva4_step', 'resnet18', Pipeline(flip=0.5), dict(kind='sgd', lr=0.0005, momentum=0.9, weight_decay=0.2), dict(kind='step', every=10, gamma=1/3),
-        24, 128, 'layer4', author=87.51, about='One third of the rate every ten epochs', improved=_BETTER),
+        24, 128, 'layer4', author=87.51, about='One third of the rate every ten epochs', improved=_quick(8)),
 ]
 
 # %% ../nbs/01e_recipes.ipynb #c012
 _SIX += [
     Recipe('eva4_plateau', 'resnet18', Pipeline(flip=0.5, holes=(1, 1), hole_size=(8, 8)), dict(kind='sgd', lr=0.07, momentum=0.9, weight_decay=0.004),
         dict(kind='plateau', patience=3, gamma=0.2), 30, 512, 'layer3', valid=0.1, author=90.71,
-        about='A rate from the finder, cut when the validation loss stalls', improved=dict(_BETTER, epochs=40)),
+        about='A rate from the finder, cut when the validation loss stalls', improved=_quick(16)),
     Recipe('eva7_baseline', 'resnet18', Pipeline(pad=4, crop=32, flip=0.5, holes=(1, 1), hole_size=(16, 16)), _SGD, dict(kind='step', every=15, gamma=0.1),
-        20, 64, 'layer2', author=80.63, about='The plain recipe, and the whole layer table', improved=_BETTER),
+        20, 64, 'layer2', author=80.63, about='The plain recipe, and the whole layer table', improved=_quick(12)),
     Recipe('eva5_albumentations', 'resnet18', Pipeline(flip=0.5, rotate=8, brightness=0.05, contrast=0.05, holes=(2, 2), hole_size=(4, 12)),
         dict(_SGD, weight_decay=0.005), dict(kind='step', every=4, gamma=0.8), 40, 64, 'layer4', author=90.35,
-        about='Rotation, light and two holes, as albumentations makes them', improved=_BETTER),
+        about='Rotation, light and two holes, as albumentations makes them', improved=_quick(16)),
 ]
 
 # %% ../nbs/01e_recipes.ipynb #c014
@@ -156,7 +156,7 @@ class Growing:
         self.ds, self.recipe, self.bs, self.plain = ds, recipe, recipe.bs, Batches(ds, recipe.bs, recipe.pipeline, **kw)
         self.total, self.epoch, self.phases = math.ceil(recipe.epochs * len(self.plain)), 0, []
         for _, side, crop in recipe.grow:
-            pipeline = replace(recipe.pipeline, pad=max(0, (4 - (side - crop)) // 2), crop=crop)
+            pipeline = replace(recipe.pipeline, pad=max(0, recipe.pipeline.pad - (side - crop) // 2), crop=crop)
             self.phases.append(Batches(replace(ds, x=resize(ds.x, side)), recipe.bs, pipeline, **kw))
             self.phases[-1]._images()
 

@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from fastcore.script import call_parse, store_true
 
 from .callbacks import Clip, EMA, HistoryFiles, Progress, SaveCheckpoints
-from .compute import Compute, choose_compute, computing
+from .compute import Compute, choose_compute, computing, hardware_name
 from .data import Batches, Data, hold_out, load_data, normalize
 from .learner import Learner, accuracy, predict
 from .models import FastNet, build_model, eval_mode, save_weights, whiten_init, write_aside
@@ -67,7 +67,7 @@ def learner_for(
     with torch.random.fork_rng(): torch.manual_seed(seed); model = build_model(recipe.arch, len(data.train.classes), **recipe.arch_kw)
     if isinstance(model, FastNet): whiten_init(model, normalize(data.train.x[:5000], *stats))
     device = join_devices() or device
-    x = normalize(data.train.x[:16], *stats)
+    x = normalize(data.train.x[:64], *stats)
     try:
         with eval_mode(model), torch.no_grad(): model(x[:1])
     except RuntimeError as e: raise ValueError(f'{recipe.arch} cannot take images of {"x".join(map(str, x.shape[2:]))} pixels ({str(e).splitlines()[0]}): resize them') from None
@@ -87,8 +87,7 @@ def result(self:Learner,
     with computing(self.compute):
         plain, y = predict(self.eval_model, self.evals['test'], compute=self.compute)
         both, _ = predict(self.eval_model, self.evals['test'], True, self.compute)
-        n = torch.get_num_threads()
-    device = torch.cuda.get_device_name(self.compute.device) if self.compute.kind == 'cuda' else f'{platform.machine()} CPU, {n} thread{"s"*(n > 1)}'
+        device = hardware_name(self.compute.device)
     return dict(recipe=self.recipe.name, seed=self.seed, epochs=self.step / self.spe, images=len(self.train.ds), test_accuracy=accuracy(plain, y), test_accuracy_flipped=accuracy(both, y),
         accuracy_by_epoch=[h.get('test_accuracy') for h in self.history], seconds=self.seconds, device=device, compute=str(self.compute),
         versions=dict(torch=torch.__version__, python=platform.python_version(), eva_cam=version('eva_cam')))

@@ -26,18 +26,21 @@ def test_a_system_is_as_its_author_meant_it(name):
     assert {k: getattr(r.pipeline, k) for k in OFF | does} == OFF | does and r.pipeline.pad_mode == 'constant'
     assert (r.label_smoothing, r.loss, r.clip, r.ema, r.grow, r.drop_last) == (0, 'mean', 0, 0, (), False) and r.valid == (0.1 if sched['kind'] == 'plateau' else 0)
 
-def test_the_improved_form_is_one_for_all_but_layer_norm():
-    "The same crops, holes and One-Cycle, at a rate of 0.2; with layer norm at 0.05, and clipped."
-    for name in ('eva4_step', 'eva4_plateau', 'eva7_baseline', 'eva5_albumentations', 'eva6_layernorm'):
-        r, norm = RECIPES[name].form('improved'), name == 'eva6_layernorm'
-        assert r.opt == dict(kind='sgd', lr=0.05 if norm else 0.2, momentum=0.9, nesterov=True, weight_decay=5e-4) and (r.bs, r.valid, r.clip) == (256, 0, 1. if norm else 0)
-        assert r.sched == dict(kind='one_cycle', peak=5, start=0.1, end=0.002) and (r.pipeline.pad, r.pipeline.crop, r.pipeline.flip, r.pipeline.holes, r.pipeline.hole_size) == (4, 32, 0.5, (1, 1), (8, 8))
-        assert (r.arch, r.epochs, r.cam_layer) == (RECIPES[name].arch, 40 if name == 'eva4_plateau' else RECIPES[name].epochs, RECIPES[name].cam_layer)
+MUON = dict(kind='muon', lr=0.12, momentum=0.6, head_lr=0.5, bias_lr=0.1, bias_momentum=0.85, weight_decay=2e-4)
 
-def test_the_improved_custom_resnet_keeps_rate_batch_and_length():
-    "It gets the eighth of the logits that its first author gave it, smoothed labels, mirrored borders, alternating flips and an end of nearly nothing."
+@pytest.mark.parametrize('name,epochs', [('eva6_layernorm', 16), ('eva4_step', 8), ('eva4_plateau', 16), ('eva7_baseline', 12), ('eva5_albumentations', 16)])
+def test_the_improved_form_of_resnet18_is_one_at_different_lengths(name, epochs):
+    "Muon, batches of 512, half of the run at 24 pixels; network and map layer stay."
+    r, f = RECIPES[name].form('improved'), RECIPES[name]
+    assert (r.opt, r.bs, r.epochs, r.valid, r.label_smoothing, r.grow) == (MUON, 512, epochs, 0, 0.1, ((0.5, 24, 24), (1, 32, 32)))
+    assert r.sched == dict(kind='one_cycle', peak=epochs / 4, start=0.1, end=0.0005)
+    assert {k: getattr(r.pipeline, k) for k in OFF} == OFF | dict(pad=2, crop=32, flip='alternate', holes=(1, 1)) and (r.pipeline.hole_size, r.pipeline.pad_mode) == ((8, 8), 'reflect')
+    assert (r.arch, r.arch_kw, r.cam_layer) == (f.arch, f.arch_kw, f.cam_layer) and r.epochs <= f.epochs
+
+def test_the_improved_custom_resnet_keeps_batch_peak_and_length():
+    "It gets Muon, the eighth of the logits that its first author gave it, smoothed labels, mirrored borders, alternating flips and an end of nearly nothing."
     r, f = RECIPES['eva6_custom_onecycle'].form('improved'), RECIPES['eva6_custom_onecycle']
-    assert (r.arch, r.arch_kw, r.opt, r.bs, r.epochs, r.label_smoothing) == (f.arch, dict(scale=1/8), f.opt, f.bs, f.epochs, 0.1)
+    assert (r.arch, r.arch_kw, r.opt, r.bs, r.epochs, r.label_smoothing, r.grow) == (f.arch, dict(scale=1/8), MUON, f.bs, f.epochs, 0.1, ())
     assert r.sched == dict(kind='one_cycle', peak=5, start=0.01, end=0.0005)
     assert {k: getattr(r.pipeline, k) for k in OFF} == OFF | dict(pad=4, crop=32, flip='alternate', holes=(1, 1)) and (r.pipeline.hole_size, r.pipeline.pad_mode) == ((8, 8), 'reflect')
 
