@@ -72,7 +72,7 @@ def strip_conv2d(
     y = y.permute(0, 2, 3, 1).unflatten(2, (g, -1))[:, :, :, :columns]
     return y.transpose(1, 2).flatten(0, 1).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
-# %% ../nbs/01d_compute.ipynb #c016
+# %% ../nbs/01d_compute.ipynb #c018
 class _Strips(TorchFunctionMode):
     "A context in which convolutions go through `strip_conv2d`."
     def __torch_function__(self, func, types, args=(), kwargs=None): return (strip_conv2d if func is F.conv2d else func)(*args, **(kwargs or {}))
@@ -84,7 +84,7 @@ def casting(self:Compute):
     low = self.dtype in ('bfloat16', 'float16')
     with torch.autocast(self.kind, getattr(torch, self.dtype)) if low else nullcontext(), _Strips() if self.strips else nullcontext(): yield
 
-# %% ../nbs/01d_compute.ipynb #c018
+# %% ../nbs/01d_compute.ipynb #c020
 @patch
 def place(self:Compute,
     model:nn.Module, # moved in place
@@ -99,7 +99,7 @@ def images(self:Compute,
     "Images as a model placed here takes them."
     return x.to(self.device, torch.float64 if self.dtype == 'float64' else torch.float32, non_blocking=True, memory_format=self.layout)
 
-# %% ../nbs/01d_compute.ipynb #c021
+# %% ../nbs/01d_compute.ipynb #c023
 PROBE_SECONDS = 2.
 
 def _clock(model, x, c):
@@ -119,7 +119,7 @@ def _race(model, ways, x, end):
         for c in [c for c, t in times.items() if t == math.inf or t < limit]: times[c] = min(times[c], _clock(models[c], x, c))
     return times
 
-# %% ../nbs/01d_compute.ipynb #c023
+# %% ../nbs/01d_compute.ipynb #c025
 def probe(
     model:nn.Module, # copies of it are timed
     x:Tensor, # images (N,3,H,W); the first 64 are used
@@ -139,7 +139,7 @@ def probe(
     finally: torch.set_num_threads(n)
     return replace(best, why=f'{quicker:.1f} times as fast as float32 on {n} thread{"s"*(n > 1)} (probe of {time.perf_counter() - start:.1f} s)')
 
-# %% ../nbs/01d_compute.ipynb #c029
+# %% ../nbs/01d_compute.ipynb #c031
 def best_device(
 )->str: # 'cuda', 'mps' or 'cpu'
     "The accelerator of this machine, or the CPU."
@@ -168,7 +168,7 @@ def choose_compute(
     dist.broadcast_object_list(said)
     return replace(said[0], device=device)
 
-# %% ../nbs/01d_compute.ipynb #c032
+# %% ../nbs/01d_compute.ipynb #c034
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _MAP_FROM = -1, -3, -4, 32 * 2**20  # names of mallopt(3), and where its rule ends
 
 _keeping = []  # the contexts that are open: the outermost gives the memory back
@@ -187,7 +187,7 @@ def keep_memory():
             for name, value in ((_MMAP_MAX, 65536), (_MMAP_THRESHOLD, _MAP_FROM), (_TRIM_THRESHOLD, 4 * _MAP_FROM)): libc.mallopt(name, value)
             libc.malloc_trim(0)
 
-# %% ../nbs/01d_compute.ipynb #c037
+# %% ../nbs/01d_compute.ipynb #c039
 @contextmanager
 def computing(
     c:Compute, # as chosen
@@ -202,7 +202,7 @@ def computing(
         torch.set_num_threads(n)
         torch.backends.cudnn.benchmark = trying
 
-# %% ../nbs/01d_compute.ipynb #c040
+# %% ../nbs/01d_compute.ipynb #c042
 def hardware_name(
     device:str='cpu', # torch device
 )->str: # such as 'Intel(R) Xeon(R) Processor with AMX, 2 threads'
