@@ -38,6 +38,14 @@ def test_the_improved_form_of_resnet18_is_one_at_different_lengths(name, epochs)
     assert {k: getattr(r.pipeline, k) for k in OFF} == OFF | dict(pad=2, crop=32, flip='alternate', holes=(1, 1)) and (r.pipeline.hole_size, r.pipeline.pad_mode) == ((8, 8), 'reflect')
     assert (r.arch, r.arch_kw, r.cam_layer) == (f.arch, f.arch_kw, f.cam_layer) and r.epochs <= f.epochs
 
+def test_growing_images_are_padded_as_their_recipe_says():
+    "What is cropped from a larger image counts towards the padding."
+    from dataclasses import replace
+    from eva_cam.data import load_data
+    from eva_cam.recipes import Growing
+    ds, r = load_data('sample').train.subset(range(20)), RECIPES['fast'].change(bs=10, grow=((0.5, 24, 24), (0.8, 32, 28), (1, 32, 22)))
+    for pad, want in ((4, [4, 2, 0]), (2, [2, 0, 0])): assert [p.pipeline.pad for p in Growing(ds, r.change(pipeline=replace(r.pipeline, pad=pad)), *ds.stats()).phases] == want
+
 def test_layer_norm_learns_in_its_improved_form():
     "With the quick head of the other forms its loss runs away, and comes back to that of guessing, 2.303, at best."
     from eva_cam.compute import Compute
