@@ -51,8 +51,8 @@ class EMA:
         for a, b in self.counts: a.copy_(b)
 
     def state(self):
-        "What a checkpoint must keep of the average."
-        return self.model.state_dict()
+        "What a checkpoint must keep of the average; nothing before the first step."
+        return {} if self.model is None else self.model.state_dict()
 
     def load(self,
         state:dict, # from `state`
@@ -60,7 +60,7 @@ class EMA:
     ):
         "Go on with the average of a checkpoint."
         self.before_fit(learn)
-        self.model.load_state_dict(state)
+        if state: self.model.load_state_dict(state)
 
 # %% ../nbs/01g_callbacks.ipynb #c013
 @patch

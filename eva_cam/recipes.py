@@ -52,6 +52,12 @@ def to_dict(self:Recipe,
     "The recipe as it goes into a file."
     return asdict(self)
 
+@patch
+def settings(self:Recipe,
+)->dict: # of numbers, strings, lists and dicts
+    "All that a run depends on: the recipe without its words, its author's figure and its other form."
+    return {k: v for k, v in self.to_dict().items() if k not in ('about', 'author', 'improved')}
+
 @patch(cls_method=True)
 def from_dict(cls:Recipe,
     d:dict, # from `to_dict`, perhaps by way of JSON

@@ -74,7 +74,7 @@ def learner_for(
     compute = compute or choose_compute(model, x, device)
     train, evals = _batches(recipe, data, stats, seed, compute.device)
     cbs = [*([Clip(recipe.clip)] if recipe.clip else []), *([EMA(recipe.ema)] if recipe.ema else []), *kw.pop('cbs', ())]
-    settings = dict(recipe={k: v for k, v in recipe.to_dict().items() if k not in ('about', 'author', 'improved')}, seed=seed, data=data.train.digest())
+    settings = dict(recipe=recipe.settings(), seed=seed, data=data.train.digest())
     learn = Learner(model, train, make_opt(model, recipe.opt), recipe.sched, recipe.epochs, evals, recipe.loss, recipe.label_smoothing, compute, cbs=cbs, seed=seed, settings=settings, **kw)
     learn.recipe, learn.data, learn.stats = recipe, data, stats
     return learn
@@ -82,7 +82,7 @@ def learner_for(
 # %% ../nbs/02_train.ipynb #c015
 @patch
 def result(self:Learner,
-)->dict: # recipe, seed, epochs, accuracies from 0 to 1, seconds of training, device and versions
+)->dict: # recipe and its settings, seed, epochs, accuracies from 0 to 1, seconds of training, device and versions
     "The figures of a finished run, measured on the test images."
     with computing(self.compute):
         plain, y = predict(self.eval_model, self.evals['test'], compute=self.compute)
@@ -90,7 +90,7 @@ def result(self:Learner,
         device = hardware_name(self.compute.device)
     return dict(recipe=self.recipe.name, seed=self.seed, epochs=self.step / self.spe, images=len(self.train.ds), test_accuracy=accuracy(plain, y), test_accuracy_flipped=accuracy(both, y),
         accuracy_by_epoch=[h.get('test_accuracy') for h in self.history], seconds=self.seconds, device=device, compute=str(self.compute),
-        versions=dict(torch=torch.__version__, python=platform.python_version(), eva_cam=version('eva_cam')))
+        versions=dict(torch=torch.__version__, python=platform.python_version(), eva_cam=version('eva_cam')), settings=self.recipe.settings())
 
 @patch
 def save(self:Learner,

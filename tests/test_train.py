@@ -174,3 +174,12 @@ def test_the_benchmark_of_recipes_keeps_what_it_promises(tmp_path):
         assert run['form'] in path.name and 0 <= run['test_accuracy'] <= 1
     assert not list((tmp_path / 'out').rglob('ckpt_*.pt'))
     assert (ROOT / 'benchmarks/results/recipes.json').read_bytes() == before
+
+def test_a_kept_run_counts_only_with_the_settings_of_today(tmp_path):
+    "Run once and changed since: then it is another recipe's figure."
+    kept = json.loads((ROOT / 'benchmarks/results/recipes/eva4_step_improved_0.json').read_text())
+    def judged(**changes):
+        (tmp_path / 'eva4_step_improved_0.json').write_text(json.dumps({**kept, **changes}))
+        return subprocess.run([sys.executable, 'benchmarks/recipes.py', '--out', str(tmp_path)], capture_output=True, text=True, timeout=300, cwd=ROOT).stdout
+    assert f"eva4_step: {100 * kept['test_accuracy']:.2f} (goal" in judged()
+    for changes in (dict(settings={**kept['settings'], 'bs': 256}), dict(form='faithful'), dict(settings=None), dict(images=2000)): assert 'eva4_step: not run in full' in judged(**changes)
