@@ -72,7 +72,7 @@ from eva_cam.train import learner_for
 class Watch:
     def after_step(self, learn):
         if learn.step % 500 == 0: print(int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize(), flush=True)
-learner_for(RECIPES['best'].change(arch_kw=dict(width=4), bs=50, epochs=50), seed=1, compute=Compute(threads=1), cbs=[Watch()], eval_every=10).fit()
+learner_for(RECIPES['best'].change(arch_kw=dict(width=4), bs=50, epochs=50, grow=()), seed=1, compute=Compute(threads=1), cbs=[Watch()], eval_every=10).fit()
 '''
 
 @pytest.mark.long
