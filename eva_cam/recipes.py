@@ -117,7 +117,8 @@ _SIX += [
         20, 64, 'layer2', author=80.63, about='The plain recipe, and the whole layer table', improved=_quick(12)),
     Recipe('eva5_albumentations', 'resnet18', Pipeline(flip=0.5, rotate=8, brightness=0.05, contrast=0.05, holes=(2, 2), hole_size=(4, 12)),
         dict(_SGD, weight_decay=0.005), dict(kind='step', every=4, gamma=0.8), 40, 64, 'layer4', author=90.35,
-        about='Rotation, light and two holes, as albumentations makes them', improved=_quick(16)),
+        about='Rotation, light and two holes, as albumentations makes them',
+        improved=dict(_quick(20), pipeline=replace(_quick(20)['pipeline'], rotate=8, brightness=0.05, contrast=0.05, holes=(2, 2), hole_size=(4, 12)))),
 ]
 
 # %% ../nbs/01e_recipes.ipynb #c014
