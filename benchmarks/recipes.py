@@ -22,8 +22,8 @@ MINUTES = dict(fast=6)  # of training, on two idle cores
 
 def of_today(run, **changes):
     "Whether a run was made with the settings that its recipe has today."
-    recipe = RECIPES[run['recipe']]
-    return run.get('settings') == json.loads(json.dumps((recipe if run['form'] == 'faithful' else recipe.change(**recipe.improved)).change(**changes).settings()))
+    today = RECIPES[run['recipe']].form(run['form']).change(**changes).settings()
+    return run.get('settings') == json.loads(json.dumps(today))
 
 def run(recipe, form, seed, data, out, epochs):
     "Train one recipe, or go on with it, and write its JSON; gives False where it was stopped by hand."

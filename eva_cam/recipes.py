@@ -48,13 +48,13 @@ class Recipe:
 # %% ../nbs/01e_recipes.ipynb #c007
 @patch
 def to_dict(self:Recipe,
-)->dict: # of numbers, strings, lists and dicts
+)->dict: # of numbers, strings, tuples and dicts; ready for JSON
     "The recipe as it goes into a file."
     return asdict(self)
 
 @patch
 def settings(self:Recipe,
-)->dict: # of numbers, strings, lists and dicts
+)->dict: # of numbers, strings, tuples and dicts; ready for JSON
     "All that a run depends on: the recipe without its words, its author's figure and its other form."
     return {k: v for k, v in self.to_dict().items() if k not in ('about', 'author', 'improved')}
 
@@ -93,7 +93,8 @@ def form(self:Recipe,
 _SGD = dict(kind='sgd', lr=0.01, momentum=0.9)
 _BETTER = dict(pipeline=Pipeline(pad=4, pad_mode='reflect', crop=32, flip='alternate', holes=(1, 1), hole_size=(8, 8)), label_smoothing=0.1,
                opt=dict(kind='muon', lr=0.12, momentum=0.6, head_lr=0.5, bias_lr=0.1, bias_momentum=0.85, weight_decay=2e-4))
-def _quick(epochs): return dict(_BETTER, pipeline=replace(_BETTER['pipeline'], pad=2), epochs=epochs, bs=512, valid=0, sched=dict(kind='one_cycle', peak=epochs / 4, start=0.1, end=0.0005), grow=((0.5, 24, 24), (1, 32, 32)))
+_GROW = ((0.5, 24, 24), (1, 32, 32))
+def _quick(epochs, **own): return dict(_BETTER, pipeline=replace(_BETTER['pipeline'], pad=2, **own), epochs=epochs, bs=512, valid=0, sched=dict(kind='one_cycle', peak=epochs / 4, start=0.1, end=0.0005), grow=_GROW)
 
 _SIX = [
     Recipe('eva6_layernorm', 'resnet18', Pipeline(pad=4, crop=32, rotate=5, holes=(1, 1), hole_size=(16, 16)), _SGD,
@@ -118,7 +119,7 @@ _SIX += [
     Recipe('eva5_albumentations', 'resnet18', Pipeline(flip=0.5, rotate=8, brightness=0.05, contrast=0.05, holes=(2, 2), hole_size=(4, 12)),
         dict(_SGD, weight_decay=0.005), dict(kind='step', every=4, gamma=0.8), 40, 64, 'layer4', author=90.35,
         about='Rotation, light and two holes, as albumentations makes them',
-        improved=dict(_quick(20), pipeline=replace(_quick(20)['pipeline'], rotate=8, brightness=0.05, contrast=0.05, holes=(2, 2), hole_size=(4, 12)))),
+        improved=_quick(20, rotate=8, brightness=0.05, contrast=0.05, holes=(2, 2), hole_size=(4, 12))),
 ]
 
 # %% ../nbs/01e_recipes.ipynb #c014
@@ -128,7 +129,7 @@ _OURS = [
         dict(kind='linear'), 10.4, 2000, 'block2', label_smoothing=0.2, loss='sum', drop_last=True, grow=((0.3, 24, 24), (1, 32, 32)),
         about='Aims at 94 % with the flipped view in the least time'),
     Recipe('best', 'resnet18', replace(_BETTER['pipeline'], hole_size=(12, 12)), _BETTER['opt'], dict(kind='one_cycle', peak=20, start=0.1, end=0.0005), 100, 512, 'layer3',
-        label_smoothing=0.1, ema=0.995, grow=((0.5, 24, 24), (1, 32, 32)), about='Aims at 96 % from ResNet-18'),
+        label_smoothing=0.1, ema=0.995, grow=_GROW, about='Aims at 96 % from ResNet-18'),
 ]
 RECIPES = {r.name: r for r in [*_SIX, *_OURS]}
 
