@@ -100,7 +100,7 @@ _SIX = [
     Recipe('eva6_layernorm', 'resnet18', Pipeline(pad=4, crop=32, rotate=5, holes=(1, 1), hole_size=(16, 16)), _SGD,
         dict(kind='plateau', patience=3, gamma=0.2), 40, 128, 'layer3', dict(norm='layer', pool='max'), valid=0.1, author=83.14,
         about='Layer norm at every layer, and a max pool before the classifier',
-        improved=dict(_quick(16), opt=dict(_BETTER['opt'], head_lr=0.005, bias_lr=0.02))),  # maxima of layer-normed maps are large: a quick head diverges
+        improved=dict(_quick(20), bs=128, opt=dict(_BETTER['opt'], lr=0.03, head_lr=0.005, bias_lr=0.02))),  # layer norm learns by many small steps
     Recipe('eva6_custom_onecycle', 'custom_resnet', Pipeline(pad=4, crop=32, flip=0.5, holes=(1, 1), hole_size=(8, 8)),
         dict(kind='sgd', lr=0.4, momentum=0.9, nesterov=True, weight_decay=5e-4), dict(kind='one_cycle', peak=5, start=0.01), 24, 512, 'layer3', author=88.66,
         about='The nine-layer ResNet with One-Cycle, peak at epoch 5, no annihilation',

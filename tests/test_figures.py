@@ -67,6 +67,15 @@ def test_muon_was_chosen_as_its_lesson_says():
     assert f"in {100 * muon['held_out_accuracy']:.1f} % of the other 5,000 with Muon (01b) and in {100 * sgd['held_out_accuracy']:.1f} % with SGD" in lesson
     assert muon['opt'] == RECIPES['eva6_custom_onecycle'].form('improved').opt and sgd['opt'] == RECIPES['eva6_custom_onecycle'].opt and muon['images'] == sgd['images'] == 45_000
 
+def test_small_batches_for_layer_norm_were_chosen_as_its_lesson_says():
+    from eva_cam.recipes import RECIPES
+    small, same, twice, _ = result('recipes_choice')['layer_norm']['runs']
+    lesson = (ROOT / 'nbs/recipes/eva6_layernorm.ipynb').read_text(encoding='utf-8')
+    percent = [f"{100 * r['held_out_accuracy']:.1f} %" for r in (small, same, twice)]
+    assert f'right in {percent[0]} of the other 5,000; with batches of 512 in {percent[1]} at the same rate and {percent[2]} at twice that' in lesson
+    r = RECIPES['eva6_layernorm'].form('improved')
+    assert (small['opt'], small['bs']) == (r.opt, r.bs) and (same['opt'], same['bs']) == (r.opt, 512) and (twice['opt'], twice['bs']) == (dict(r.opt, lr=0.06), 512)
+
 def verdict(text):
     "Whether the README's row with `text` says that its goal holds."
     rows = [l for l in README.splitlines() if text in l]; assert len(rows) == 1, text
