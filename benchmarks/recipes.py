@@ -12,7 +12,7 @@ import argparse, json, statistics, sys
 from pathlib import Path
 from eva_cam.data import load_data
 from eva_cam.learner import Diverged
-from eva_cam.recipes import RECIPES
+from eva_cam.recipes import RECIPES, Recipe
 from eva_cam.train import train_recipe
 
 KEPT = Path(__file__).resolve().parent / 'results' / 'recipes'
@@ -23,7 +23,8 @@ MINUTES = dict(fast=6)  # of training, on two idle cores
 def of_today(run, **changes):
     "Whether a run was made with the settings that its recipe has today."
     today = RECIPES[run['recipe']].form(run['form']).change(**changes).settings()
-    return run.get('settings') == json.loads(json.dumps(today))
+    try: return Recipe.from_dict(run['settings']).settings() == Recipe.from_dict(json.loads(json.dumps(today))).settings()
+    except (KeyError, TypeError, ValueError): return False  # settings that a recipe no longer has
 
 def run(recipe, form, seed, data, out, epochs):
     "Train one recipe, or go on with it, and write its JSON; gives False where it was stopped by hand."
@@ -44,15 +45,15 @@ def run(recipe, form, seed, data, out, epochs):
 
 def judge(folder):
     "Print a line a recipe; gives the measures."
-    kept = [json.loads(p.read_text()) for p in sorted(folder.glob('*.json'))]
+    kept = [json.loads(p.read_text()) for r in RECIPES for p in sorted(folder.glob(f'{r}_*.json'))]
     runs, measures = [r for r in kept if r['images'] >= 45_000 and of_today(r)], []
     for name, goal in GOALS.items():
         key, best = 'test_accuracy_flipped' if name in FLIPPED else 'test_accuracy', None
         for form in ('faithful', 'improved'):
             seeds = [r for r in runs if (r['recipe'], r['form']) == (name, form)]
             if not seeds: continue
-            values = [100 * r[key] for r in seeds]
-            m = dict(name=f'{name} ({form})', value=statistics.mean(values), n=len(values), spread=[min(values), max(values)], goal=goal, seconds=min(r["seconds"] for r in seeds), device=seeds[0]['device'])
+            values, quick = [100 * r[key] for r in seeds], min(seeds, key=lambda r: r['seconds'])
+            m = dict(name=f'{name} ({form})', value=statistics.mean(values), n=len(values), spread=[min(values), max(values)], goal=goal, seconds=quick['seconds'], device=quick['device'])
             if best is None or m['value'] > best['value']: best = m
             print(f"{m['name']}: {m['value']:.2f} % (n={m['n']}, {min(values):.2f} to {max(values):.2f}), {m['seconds']:.0f} s of training in the quickest run, on {m['device']}")
         if best is None: print(f'{name}: not run in full'); continue

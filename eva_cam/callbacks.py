@@ -24,8 +24,10 @@ from .models import write_aside
 class Clip:
     "Shorten the gradient of all weights together to `norm`. Source: Pascanu et al. 2013, algorithm 1."
     def __init__(self,
-        norm:float=1., # largest length
-    ): self.norm = norm
+        norm:float=1., # largest length, above 0
+    ):
+        if not norm > 0: raise ValueError(f'norm is {norm}: give a length above 0')
+        self.norm = norm
     def before_step(self, learn):
         learn.scaler.unscale_(learn.opt)
         nn.utils.clip_grad_norm_(learn.model.parameters(), self.norm)
@@ -66,10 +68,11 @@ class EMA:
 @patch
 def state(self:Learner,
 )->dict: # fit for `write_checkpoint`
-    "Everything that this run must remember."
+    "Everything that this run must remember. Its tensors are the run's own, and move on with it."
     self._check()
-    chance = [rng_state()]
-    if self.world > 1: chance = [None] * self.world; dist.all_gather_object(chance, rng_state())
+    own = rng_state() if self.fitting else self.rng
+    chance = [own]
+    if self.world > 1: chance = [None] * self.world; dist.all_gather_object(chance, own)
     c = self.compute
     return dict(settings=self.settings, compute=dict(dtype=c.dtype, channels_last=c.channels_last, threads=c.threads, strips=c.strips), kind=c.kind, world=self.world,
         step=self.step, seconds=self.seconds, history=self.history, losses=self.losses, lrs=self.lrs, sums=self._total(self._sums.clone()), micro=self.micro,
@@ -88,7 +91,7 @@ def load_state(self:Learner,
     alike = state['kind'] == self.compute.kind and (state['compute']['dtype'], self.compute.dtype) != ('bfloat16', 'float16')  # a GPU may be too old for bfloat16
     if alike: self.compute = replace(self.compute, **{'strips': False, **state['compute']}, why='as before')  # strips: older checkpoints do not say
     self._place()
-    try: self.model.load_state_dict(state['model']); self.opt.load_state_dict(state['opt'])
+    try: self.model.load_state_dict(state['model']); self.opt.load_state_dict(copy.deepcopy(state['opt']))
     except (RuntimeError, ValueError) as e: raise ValueError(f'{name} is of another network or optimiser: {str(e).splitlines()[0]}') from None
     if state['scaler']: self.scaler.load_state_dict(state['scaler'])
     for cb in self.cbs:
@@ -112,25 +115,32 @@ class SaveCheckpoints:
         self.lock = FileLock(self.folder / 'run.lock', timeout=0)
 
     def _save(self, learn):
-        state, bad = learn.state(), [n for n, p in learn.model.named_parameters() if not p.isfinite().all()]
+        state, kept = learn.state(), [*learn.model.state_dict().items(), *learn.eval_model.state_dict().items()]
+        bad = [n for n, v in kept if v.is_floating_point() and not v.isfinite().all()]
         if bad: raise Diverged(f'{bad[0]} is no longer finite after step {learn.step}; {learn._good()}; try a lower rate')
         if learn.rank == 0:
             learn.last_checkpoint = write_checkpoint(state, checkpoint_path(self.folder, learn.step))
             keep_newest(self.folder)
         self.written = time.perf_counter()
 
-    def before_fit(self, learn):
-        self.written = time.perf_counter()
-        if learn.rank == 0:
-            try: self.lock.acquire()
-            except Timeout: raise ValueError(f'another run is writing to {self.folder}: wait for its end, or choose another folder') from None
-
+    def before_fit(self, learn): self._claim(learn); self.written = time.perf_counter()
     def after_step(self, learn):
         late = learn.world == 1 and time.perf_counter() - self.written > self.seconds  # several devices have several clocks
         if late or (self.steps and learn.step % self.steps == 0): learn._check(); learn._tick(); self._save(learn); learn._clock = time.perf_counter()  # writing is not training
     def after_epoch(self, learn): self._save(learn)
     def after_stop(self, learn): self._save(learn)
     def after_fit(self, learn): self.lock.release()
+
+# %% ../nbs/01g_callbacks.ipynb #c017b
+@patch
+def _claim(self:SaveCheckpoints, learn):
+    if learn.rank == 0:
+        try: self.lock.acquire()
+        except Timeout: raise ValueError(f'another run is writing to {self.folder}: wait for its end, or choose another folder') from None
+    late = [type(cb).__name__ for cb in learn.cbs[learn.cbs.index(self) + 1:] if hasattr(cb, 'state')]
+    if late: raise ValueError(f'SaveCheckpoints stands before {late[0]} and would keep its state of the step before: put SaveCheckpoints last')
+    ahead = [p.name for p in self.folder.glob('ckpt_*.pt') if p.name > checkpoint_path(self.folder, learn.step).name]
+    if ahead: raise ValueError(f'{self.folder} holds {ahead[0]} of a run that is further on: resume it, or choose another folder')
 
 # %% ../nbs/01g_callbacks.ipynb #c019
 @patch
@@ -187,7 +197,7 @@ class HistoryFiles:
 # %% ../nbs/01g_callbacks.ipynb #c035
 class Progress:
     "One line with a bar, epoch, loss, accuracy and time left, renewed in place; above it, where and how is computed."
-    every = 0.5  # seconds between renewals
+    every, how = 0.5, 'none'  # seconds between renewals; where the line goes
 
     def _line(self, learn):
         left = learn.seconds + time.perf_counter() - learn._clock

@@ -54,7 +54,7 @@ def keep_newest(
 )->None:
     "Delete all but the newest `n` checkpoints, and what a killed writer left aside."
     for old in sorted(Path(folder).glob('ckpt_*.pt'))[:-n]: old.unlink()
-    for aside in Path(folder).glob('.ckpt_*.aside'): aside.unlink()
+    for aside in Path(folder).glob('.*.aside'): aside.unlink()
 
 def newest_checkpoint(
     folder:str, # of the run

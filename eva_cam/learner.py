@@ -6,11 +6,11 @@
 __all__ = ['CHECK_EVERY', 'predict', 'accuracy', 'Learner', 'Diverged']
 
 # %% ../nbs/01f_learner.ipynb #c003
-import math, signal, threading, time
+import math, random, signal, threading, time
 from contextlib import contextmanager, nullcontext, ExitStack
 from dataclasses import replace
 
-import torch, torch.distributed as dist, torch.nn.functional as F
+import numpy as np, torch, torch.distributed as dist, torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn, Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -59,7 +59,7 @@ class Learner:
         label_smoothing:float=0., # share of the target spread over all classes
         compute:Compute=None, # where and how; chosen by `choose_compute` if not given
         compile:str=None, # backend of torch.compile, such as 'inductor'; pays on a GPU only
-        micro:int=None, # images that go through at once; the whole batch if not given
+        micro:int=None, # images that go through at once, 1 or more; the whole batch if not given
         eval_every:int=1, # epochs between evaluations, 1 for a plateau; the last one always has one
         cbs:tuple=(), # callbacks
         seed:int=0, # of dropout and whatever else draws at random while training
@@ -69,18 +69,27 @@ class Learner:
         self.evals, self.loss, self.label_smoothing, self.compute, self.compile = evals or {}, loss, label_smoothing, compute, compile
         self.micro, self.eval_every, self.cbs, self.seed, self.settings = micro, eval_every, list(cbs), seed, settings or {}
         self.sched, self.spe = make_sched(self.spec), len(train)
-        if loss not in ('mean', 'sum'): raise ValueError(f"loss is {loss!r}: choose 'mean' or 'sum'")
-        if self.spec['kind'] == 'plateau' and ('valid' not in self.evals or eval_every != 1):
-            raise ValueError("a plateau watches evals['valid'] after every epoch: hold images out, and leave eval_every at 1")
-        if 'moms' in self.spec and 'momentum' not in opt.defaults: raise ValueError(f'moms needs an optimiser with momentum, which {type(opt).__name__} has not: leave it out')
-        if not self.spe: raise ValueError(f'{len(train.ds)} images make no batch of {train.bs}: lower the batch size')
+        self._refuse_nonsense()
         self._begin()
+
+# %% ../nbs/01f_learner.ipynb #c010b
+@patch
+def _refuse_nonsense(self:Learner):
+    if self.loss not in ('mean', 'sum'): raise ValueError(f"loss is {self.loss!r}: choose 'mean' or 'sum'")
+    for name, ok, want in (('epochs', 0 < self.epochs < math.inf, 'a number above 0'), ('eval_every', self.eval_every >= 1, '1 or more'),
+                           ('micro', self.micro is None or self.micro >= 1, '1 or more'), ('label_smoothing', 0 <= self.label_smoothing < 1, '0 or more and below 1')):
+        if not ok: raise ValueError(f'{name} is {getattr(self, name)}: give {want}')
+    if self.spec['kind'] == 'plateau' and ('valid' not in self.evals or self.eval_every != 1):
+        raise ValueError("a plateau watches evals['valid'] after every epoch: hold images out, and leave eval_every at 1")
+    if 'moms' in self.spec and 'momentum' not in self.opt.defaults: raise ValueError(f'moms needs an optimiser with momentum, which {type(self.opt).__name__} has not: leave it out')
+    if not self.spe: raise ValueError(f'{len(self.train.ds)} images make no batch of {self.train.bs}: lower the batch size')
 
 # %% ../nbs/01f_learner.ipynb #c012
 @patch
 def _begin(self:Learner):
-    self.total, self.step, self.seconds, self.history, self.stopped = math.ceil(self.epochs * self.spe), 0, 0., [], 0
-    self.losses, self.lrs, self._recent, self.averaged, self.last_checkpoint, self.rng = [], [], [], None, None, None
+    self.total, self.step, self.seconds, self.history, self.stopped = math.ceil(self.epochs * self.spe - 1e-9), 0, 0., [], 0  # a hair less: 1.1 epochs of 390 steps are 429
+    self.losses, self.lrs, self._recent, self.averaged, self.last_checkpoint, self.xb, self.yb = [], [], [], None, None, None, None
+    self.rng, self.fitting = None, False  # its own random numbers, while it is not drawing them
     self.weight = 1.  # of each loss, for whoever trains on a part of a batch
     self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     self._asked = 0  # the signal that asks to stop, if there was one
@@ -130,12 +139,13 @@ def one_step(self:Learner,
 # %% ../nbs/01f_learner.ipynb #c018
 @patch
 def _pieces(self:Learner, xb, yb):
-    self._n, self._step_loss = len(yb), 0.
+    self._n, self._step_loss, self._sloping = len(yb), 0., True
     xb, yb = xb[self.rank::self.world], yb[self.rank::self.world]
     size = self.micro or len(yb)
     for i in range(0, len(yb), size):
         last = i + size >= len(yb)
         with nullcontext() if last or self.world == 1 else self.net.no_sync(): yield xb[i:i+size], yb[i:i+size]
+    self._sloping = False  # from here on the weights move
 
 @patch
 def _loss(self:Learner, logits, y):
@@ -190,13 +200,21 @@ def evaluate(self:Learner,
 
 # %% ../nbs/01f_learner.ipynb #c036
 @patch
+def _epoch_is_due(self:Learner):
+    at_end = self.step and (self.step % self.spe == 0 or self.step == self.total)
+    return at_end and (not self.history or self.history[-1]['step'] < self.step)
+
+@patch
 def _end_epoch(self:Learner):
     self._check()
     loss, right, n = self._total(self._sums.clone())
     self._tick()
     row = dict(epoch=self.step / self.spe, step=self.step, lr=self.lrs[-1], train_loss=loss / n, train_accuracy=right / n)
     if self.step == self.total or round(row['epoch']) % self.eval_every == 0:
-        for name, batches in self.evals.items(): row[f'{name}_loss'], row[f'{name}_accuracy'] = self.evaluate(batches)
+        for name, batches in self.evals.items():
+            loss, right = self.evaluate(batches)
+            row |= {f'{name}_loss': loss, f'{name}_accuracy': right}
+            if not math.isfinite(loss): raise Diverged(f'{name} loss is {loss} after step {self.step}; {self._good()}; try a lower rate')
     self.history.append(dict(row, seconds=self.seconds))
     self._sums.zero_()
     self.call('after_epoch')
@@ -240,7 +258,7 @@ def _patient_step(self:Learner, xb, yb):
         try: return self.one_step(xb, yb)
         except torch.cuda.OutOfMemoryError:
             size = min(self.micro or len(yb), len(yb))
-            if size == 1 or self.world > 1: raise
+            if size == 1 or self.world > 1 or not self._sloping: raise  # a step half taken cannot be taken again
             self.micro, self._sums = (size + 1) // 2, sums
         self.opt.zero_grad(set_to_none=True)
         if self.compute.kind == 'cuda': torch.cuda.empty_cache()
@@ -251,13 +269,17 @@ def _patient_step(self:Learner, xb, yb):
 @contextmanager
 def _own_chance(self:Learner):
     before = rng_state()
-    if self.rng is None: torch.manual_seed(self.seed + self.rank)
-    else: set_rng_state(self.rng)
+    if self.rng is not None: set_rng_state(self.rng)
+    else:
+        seed = self.seed + self.rank
+        random.seed(seed); np.random.seed(seed % 2**32); torch.manual_seed(seed)
+    self.fitting = True
     try: yield
     finally:
-        self.rng = rng_state()
+        self.rng, self.fitting = rng_state(), False
         set_rng_state(before)
 
+# %% ../nbs/01f_learner.ipynb #c042b
 @patch
 @contextmanager
 def _polite_interrupt(self:Learner):
@@ -289,10 +311,11 @@ def fit(self:Learner,
     end = self.total if steps is None else min(self.total, self.step + steps)
     with ExitStack() as stack:
         for context in (computing(self.compute), self._own_chance(), self._polite_interrupt()): stack.enter_context(context)
-        self.call('before_fit'); stack.callback(self.call, 'after_fit')
+        stack.callback(self.call, 'after_fit'); self.call('before_fit')
         self.model.train(); self.opt.zero_grad(set_to_none=True)
-        self._clock = time.perf_counter()
-        coming = None
+        self._clock, coming = time.perf_counter(), None
+        del self.lrs[self.step:]  # of a step that was begun and not taken
+        if self._epoch_is_due(): self._end_epoch()
         while self.step < end and not self.stopped:
             epoch, i = divmod(self.step, self.spe)
             if coming is None or i == 0: coming = self.train.set_epoch(epoch).from_batch(i)
@@ -305,7 +328,7 @@ def fit(self:Learner,
             self._recent.append(self._step_loss)
             if len(self._recent) == CHECK_EVERY: self._check()
             self.call('after_step')
-            if i + 1 == self.spe or self.step == self.total: self._end_epoch()
+            if self._epoch_is_due(): self._end_epoch()
             if self.world == 1: self._heed()
         self._check(); self._tick()
         if self.stopped: self.call('after_stop')

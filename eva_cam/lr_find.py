@@ -26,8 +26,9 @@ def borrowed(
     "A context after which `learn` is as it was before, to the last bit, on error too."
     model, opt, scaler = (copy.deepcopy(o.state_dict()) for o in (learn.model, learn.opt, learn.scaler))
     params = [(p, p.grad, p.requires_grad) for p in learn.model.parameters()]
+    buffers = [(b, b.clone()) for b in learn.model.buffers()]  # also those that no state_dict holds
     modes, chance = [(m, m.training) for m in learn.model.modules()], rng_state()
-    kept = {k: copy.copy(getattr(learn, k)) for k in ('step', 'micro', 'losses', 'lrs', 'weight', '_recent')}
+    kept = {k: copy.copy(getattr(learn, k)) for k in ('step', 'micro', 'losses', 'lrs', 'weight', '_recent', 'xb', 'yb')}
     sums, averaged = learn._sums.clone(), learn.averaged
     learn.averaged = None  # the loss must be of the weights that move
     for p, _, _ in params: p.grad = None
@@ -35,6 +36,7 @@ def borrowed(
     finally:
         learn.model.load_state_dict(model); learn.opt.load_state_dict(opt); learn.scaler.load_state_dict(scaler)
         for p, grad, needed in params: p.requires_grad_(needed); p.grad = grad
+        for b, was in buffers: b.copy_(was)
         for m, training in modes: m.training = training
         for k, v in kept.items(): setattr(learn, k, v)
         learn._sums, learn.averaged = sums, averaged
@@ -57,7 +59,8 @@ def sweep(
         for g in learn.opt.param_groups: g['lr'] = g['initial_lr'] * lr / main
         n = min(images or len(yb), len(yb))
         if learn.loss == 'sum': learn.weight = len(yb) / n  # a sum over fewer images would be another rate
-        learn.one_step(learn.compute.images(xb[:n]), yb[:n].to(learn.compute.device))
+        learn.xb, learn.yb = learn.compute.images(xb[:n]), yb[:n].to(learn.compute.device)
+        learn.call('before_batch'); learn.one_step(learn.xb, learn.yb)
         losses.append(learn.evaluate(valid)[0] if valid is not None else learn._total(learn._step_loss.double()) / learn.world)
         if not math.isfinite(losses[-1]) or losses[-1] > stop * best: break
         best = min(best, losses[-1])
@@ -134,7 +137,7 @@ class Finding:
     lrs:np.ndarray # rates tried
     losses:list # for each sweep, the loss after a step with each rate; shorter where it stopped
     beta:float # of the smoothing
-    images:int # used up, over all sweeps
+    images:int # training images used up, over all sweeps
     rule:str # that suggests, a name in `RULES`
 
     def smoothed(self):
@@ -200,7 +203,7 @@ def lr_find(self:Learner,
     end:float=10., # highest rate; a sweep stops long before where the network breaks
     steps:int=STEPS, # of one sweep
     sweeps:int=SWEEPS, # sweeps, each over other batches
-    images:int=IMAGES, # of each training batch that a step uses
+    images:int=IMAGES, # of each training batch that a step uses; all if None
     mode:str='exponential', # or 'linear'
     beta:float=None, # smoothing; a window of about a tenth of the steps if not given
     stop:float=1.5, # a sweep stops when its loss is above this multiple of its lowest
@@ -209,6 +212,7 @@ def lr_find(self:Learner,
 )->Finding: # with `suggestion`, `lr_min`, `lr_max`, `table` and `plot`
     "Find a learning rate. The learner is left as it was, on error too. Raises ValueError for a range that makes no sense. Source: Smith 2017, section 3.3."
     if not 0 < start < end or steps < 5 or sweeps < 1: raise ValueError(f'lr_find wants 0 < start < end, 5 steps and 1 sweep or more, not {start}, {end}, {steps}, {sweeps}')
+    if not (images is None or images >= 1) or not (beta is None or 0 <= beta < 1): raise ValueError(f'lr_find wants 1 image or more and beta from 0 to below 1, not {images} and {beta}')
     rule = rule or ('halfway' if isinstance(self.opt, torch.optim.SGD) else 'minimum/10')
     if rule not in RULES: raise ValueError(f'rule {rule!r} is not known: choose one of {", ".join(RULES)}')
     if mode not in ('exponential', 'linear'): raise ValueError(f"mode {mode!r} is not known: choose 'exponential' or 'linear'")
@@ -220,7 +224,7 @@ def lr_find(self:Learner,
             losses.append(sweep(self, lrs.tolist(), self.step + k * (steps + 1), stop, valid, images))
     finite = [[v for v in l if math.isfinite(v)] for l in losses]
     if min(map(len, finite)) < 3: raise ValueError(f'the loss is lost after {min(map(len, finite))} steps: start lower than {start}')
-    return Finding(lrs, finite, max(0., 1 - 10 / steps) if beta is None else beta, sum(len(l) + 1 for l in losses) * min(images, self.train.bs), rule)
+    return Finding(lrs, finite, max(0., 1 - 10 / steps) if beta is None else beta, sum(len(l) + 1 for l in losses) * min(images or self.train.bs, self.train.bs), rule)
 
 # %% ../nbs/03_lr_find.ipynb #c032
 def lr_find( # noqa: F811  the function beside the method

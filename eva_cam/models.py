@@ -27,7 +27,7 @@ def norm_layer(
     "The normalisation called `kind`, with a scale and a shift for each channel. Raises ValueError for another name. Source: Wu and He 2018, figure 2."
     if kind == 'batch': return nn.BatchNorm2d(ch)
     if kind == 'layer': return nn.GroupNorm(1, ch)
-    if kind == 'group': return nn.GroupNorm(math.gcd(32, ch // 2), ch)  # 32 groups as in the paper, and never one channel alone
+    if kind == 'group': return nn.GroupNorm(math.gcd(32, ch // 2, ch), ch)  # 32 groups as in the paper, and never one channel alone
     if kind == 'instance': return nn.InstanceNorm2d(ch, affine=True)
     raise ValueError(f'norm {kind!r} is not known: choose one of {", ".join(NORMS)}')
 

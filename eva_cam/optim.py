@@ -73,8 +73,8 @@ def _muon_groups(model, lr, momentum, head_lr, bias_lr, bias_momentum, weight_de
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     def group(pick, lr, **kw): return dict(params=[p for n, p in named if pick(n, p)], lr=lr, momentum=bias_momentum, weight_decay=weight_decay / lr, **kw)
     groups = [group(lambda n, p: n == 'whiten.bias', bias_lr, **({'stop': whiten_epochs} if whiten_epochs else {})),
-              group(lambda n, p: n != 'whiten.bias' and p.ndim == 1, bias_lr), group(lambda n, p: p.ndim in (2, 3), head_lr),
-              dict(params=[p for n, p in named if p.ndim == 4], lr=lr, momentum=momentum, weight_decay=0., filters=True)]
+              group(lambda n, p: n != 'whiten.bias' and p.ndim < 2, bias_lr), group(lambda n, p: p.ndim in (2, 3), head_lr),
+              dict(params=[p for n, p in named if p.ndim > 3], lr=lr, momentum=momentum, weight_decay=0., filters=True)]
     return [g for g in groups if g['params']]
 
 def make_opt(
@@ -89,6 +89,6 @@ def make_opt(
         elif kind == 'adamw': opt = torch.optim.AdamW(decay_groups(model, wd), **kw)
         elif kind == 'muon': opt = Muon(_muon_groups(model, **kw))
         else: raise ValueError(f"optimiser {kind!r} is not known: choose 'sgd', 'adamw' or 'muon'")
-    except TypeError as e: raise ValueError(f'optimiser {kind}: {e}') from None
+    except (TypeError, ArithmeticError) as e: raise ValueError(f'optimiser {kind}: {e}') from None
     for g in opt.param_groups: g['initial_lr'] = g['lr']
     return opt

@@ -30,7 +30,7 @@ class Recipe:
     loss:str = 'mean' # over the images of a batch, or their 'sum'
     clip:float = 0. # largest norm of the whole gradient; 0 does not clip
     ema:float = 0. # share kept by the running average of weights at each step; 0 keeps none
-    valid:float = 0 # training images held out, for a plateau to watch; below 1, as a share of all
+    valid:float = 0 # training images held out, for a plateau to watch, where the data bring no validation images; below 1, as a share of all
     drop_last:bool = False # leave out a batch that is not full
     grow:tuple = () # (share of the run, side, crop): resize to `side` and crop to `crop` up to that share
     author:float = None # test accuracy in percent that its author got
@@ -39,7 +39,8 @@ class Recipe:
 
     def __post_init__(self):
         object.__setattr__(self, 'grow', tuple(tuple(g) for g in self.grow))
-        if not (self.epochs > 0 and self.bs > 0): raise ValueError(f'{self.name}: epochs and bs must be above 0, not {self.epochs} and {self.bs}')
+        if not (0 < self.epochs < math.inf and self.bs > 0): raise ValueError(f'{self.name}: epochs and bs must be numbers above 0, not {self.epochs} and {self.bs}')
+        if not (self.clip >= 0 and 0 <= self.ema < 1): raise ValueError(f'{self.name}: clip must be 0 or more and ema from 0 to below 1, not {self.clip} and {self.ema}')
         make_sched(self.sched)
         if self.loss not in ('mean', 'sum'): raise ValueError(f"loss is {self.loss!r}: choose 'mean' or 'sum'")
         if self.sched['kind'] == 'plateau' and not self.valid: raise ValueError(f'{self.name}: a plateau needs images to watch, so hold some out with valid=0.1')
@@ -161,7 +162,7 @@ class Growing:
     ):
         kw = dict(mean=mean, std=std, shuffle=True, drop_last=recipe.drop_last, seed=seed, device=device)
         self.ds, self.recipe, self.bs, self.plain = ds, recipe, recipe.bs, Batches(ds, recipe.bs, recipe.pipeline, **kw)
-        self.total, self.epoch, self.phases = math.ceil(recipe.epochs * len(self.plain)), 0, []
+        self.total, self.epoch, self.phases = math.ceil(recipe.epochs * len(self.plain) - 1e-9), 0, []
         for _, side, crop in recipe.grow:
             pipeline = replace(recipe.pipeline, pad=max(0, recipe.pipeline.pad - (side - crop) // 2), crop=crop)
             self.phases.append(Batches(replace(ds, x=resize(ds.x, side)), recipe.bs, pipeline, **kw))

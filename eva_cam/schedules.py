@@ -105,8 +105,10 @@ def make_sched(
     if kind not in SCHEDULES: raise ValueError(f'schedule {kind!r} is not known: choose one of {", ".join(SCHEDULES)}')
     if 'moms' in spec and kind != 'one_cycle': raise ValueError(f'moms goes with one_cycle, not with {kind}')
     sched = partial(SCHEDULES[kind], **kw)
-    try: sched(0., 1e9)
-    except TypeError as e: raise ValueError(f'schedule {kind}: {e}') from None
+    try:
+        sched(0., 1e9)
+        if 'moms' in spec: cycle_momentum(1., kw.get('start', 0.1), spec['moms'])
+    except (TypeError, ArithmeticError) as e: raise ValueError(f'schedule {kind} cannot have {kw}: {e}') from None
     return sched
 
 def plot_sched(

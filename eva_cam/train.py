@@ -44,6 +44,9 @@ def _batches(recipe, data, stats, seed, device):
     on = dict(mean=stats[0], std=stats[1], device=device)
     if recipe.grow: train = Growing(data.train, recipe, *stats, seed=seed, device=device)
     else: train = Batches(data.train, recipe.bs, recipe.pipeline, shuffle=True, drop_last=recipe.drop_last, seed=seed, **on)
+    (h, w), side = data.train.x.shape[1:3], recipe.grow[-1][2] if recipe.grow else recipe.pipeline.crop
+    if side and (h, w) != (side, side):
+        raise ValueError(f'{recipe.name} trains on {side}x{side} pixels and would be tested on {h}x{w}: resize the images to {side}, or change crop and grow of the recipe')
     bs = max(16, 1000 * 32 * 32 // math.prod(data.train.x.shape[1:3]))  # as many pixels as a thousand images of CIFAR-10
     return train, {k: Batches(ds, bs, **on) for k, ds in (('valid', data.valid), ('test', data.test)) if ds is not None}
 
@@ -123,9 +126,10 @@ def train_recipe(
     recipe = get_recipe(recipe).form(form).change(**changes)
     if resume and not out: raise ValueError('resume needs the folder of the run: say where with out')
     learn = learner_for(recipe, data, seed, device, compute, cbs=cbs, eval_every=eval_every, compile=compile)
+    if 'test' not in learn.evals: raise ValueError('there are no test images to measure on: give some, or train with learner_for')
     if resume: learn.resume(out)
     elif out and any(Path(out).glob('ckpt_*.pt')): raise ValueError(f'{out} holds a run already: resume it, or choose another folder')
-    learn.cbs += [*([SaveCheckpoints(out), HistoryFiles(out)] if out else []), *([Progress()] if progress else [])]  # last, for they tell what the others did
+    learn.cbs += [*([HistoryFiles(out), SaveCheckpoints(out)] if out else []), *([Progress()] if progress else [])]  # last, for they tell what the others did
     learn.fit()
     if learn.step == learn.total and learn.rank == 0:
         learn.figures = dict(learn.result(), form=form)
