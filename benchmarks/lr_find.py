@@ -43,7 +43,7 @@ from eva_cam.optim import make_opt
 
 NETS = {'custom_resnet': dict(width=8), 'custom_resnet, group norm': dict(width=8, norm='group'), 'resnet18': dict(width=5),
         'fast_net, narrow': dict(widths=(12, 24, 24)), 'fast_net, wide': dict(widths=(20, 40, 40))}
-SEEDS = 4, 5  # 0 to 3 were seen before, with one order each
+SEEDS = 16, 17  # 0 to 3 were seen before, with one order each, and the rule was chosen on others up to 22
 ORDERS = 3  # with one, the best rate of resnet18 was 0.15 from seed 2 and 0.027 from seed 3
 RATES = [0.005 * 2**k for k in range(9)]  # to 1.28
 EPOCHS, BS, FACTOR = 8, 64, 2
