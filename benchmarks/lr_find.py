@@ -14,6 +14,7 @@ benchmarks/.lr_find, and goes on in there; nothing is installed where you called
 """
 import contextlib, importlib.util, io, json, math, os, site, statistics, subprocess, sys, time, venv, warnings
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -66,7 +67,7 @@ def held_loss(net, seed, lr, order):
     learn = learner(net, seed, lr, order, sched=dict(kind='one_cycle', peak=EPOCHS / 4), epochs=EPOCHS)
     try: learn.fit()
     except ValueError: return math.log(10)
-    if learn.stopped: sys.exit('lr_find.py: stopped by hand, nothing is written')
+    if learn.stopped: os._exit(1)  # and the pool with it
     return min(learn.evaluate(Batches(held, 400, None, *stats))[0], math.log(10))
 
 def centre(losses):
@@ -137,4 +138,6 @@ def main():
     (HERE / 'results' / 'lr_find.json').write_text(json.dumps(dict(measures=measures, share=share, pairs=pairs, **facts), indent=1) + '\n')
     sys.exit(short)
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    try: main()
+    except (KeyboardInterrupt, BrokenProcessPool): sys.exit('lr_find.py: stopped by hand, nothing is written')

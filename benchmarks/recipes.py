@@ -22,9 +22,9 @@ MINUTES = dict(fast=6)  # of training, on two idle cores
 
 def of_today(run, **changes):
     "Whether a run was made with the settings that its recipe has today."
-    today = RECIPES[run['recipe']].form(run['form']).change(**changes).settings()
-    try: return Recipe.from_dict(run['settings']).settings() == Recipe.from_dict(json.loads(json.dumps(today))).settings()
-    except (KeyError, TypeError, ValueError): return False  # settings that a recipe no longer has
+    def read(settings): return Recipe.from_dict(json.loads(json.dumps(settings))).settings()  # what came later takes its default
+    try: return read(run['settings']) == read(RECIPES[run['recipe']].form(run['form']).change(**changes).settings())
+    except (KeyError, TypeError, ValueError): return False  # settings that a recipe does not have
 
 def run(recipe, form, seed, data, out, epochs):
     "Train one recipe, or go on with it, and write its JSON; gives False where it was stopped by hand."

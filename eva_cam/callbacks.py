@@ -115,8 +115,8 @@ class SaveCheckpoints:
         self.lock = FileLock(self.folder / 'run.lock', timeout=0)
 
     def _save(self, learn):
-        state, kept = learn.state(), [*learn.model.state_dict().items(), *learn.eval_model.state_dict().items()]
-        bad = [n for n, v in kept if v.is_floating_point() and not v.isfinite().all()]
+        state, models = learn.state(), {learn.model, learn.eval_model}  # one, where nothing is averaged
+        bad = [n for m in models for n, v in m.state_dict().items() if v.is_floating_point() and not v.isfinite().all()]
         if bad: raise Diverged(f'{bad[0]} is no longer finite after step {learn.step}; {learn._good()}; try a lower rate')
         if learn.rank == 0:
             learn.last_checkpoint = write_checkpoint(state, checkpoint_path(self.folder, learn.step))

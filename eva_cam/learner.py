@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .checkpoints import rng_state, set_rng_state
 from .compute import Compute, choose_compute, computing
 from .models import eval_mode
-from .schedules import cycle_momentum, make_sched
+from .schedules import cycle_momentum, make_sched, steps_in
 
 # %% ../nbs/01f_learner.ipynb #c006
 @torch.inference_mode()
@@ -87,7 +87,7 @@ def _refuse_nonsense(self:Learner):
 # %% ../nbs/01f_learner.ipynb #c012
 @patch
 def _begin(self:Learner):
-    self.total, self.step, self.seconds, self.history, self.stopped = math.ceil(self.epochs * self.spe - 1e-9), 0, 0., [], 0  # a hair less: 1.1 epochs of 390 steps are 429
+    self.total, self.step, self.seconds, self.history, self.stopped = steps_in(self.epochs, self.spe), 0, 0., [], 0
     self.losses, self.lrs, self._recent, self.averaged, self.last_checkpoint, self.xb, self.yb = [], [], [], None, None, None, None
     self.rng, self.fitting = None, False  # its own random numbers, while it is not drawing them
     self.weight = 1.  # of each loss, for whoever trains on a part of a batch

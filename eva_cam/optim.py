@@ -70,6 +70,7 @@ class Muon(torch.optim.Optimizer):
 
 # %% ../nbs/01b_optim.ipynb #c019
 def _muon_groups(model, lr, momentum, head_lr, bias_lr, bias_momentum, weight_decay, whiten_epochs=0):
+    if not min(lr, head_lr, bias_lr) > 0: raise ValueError(f'muon wants rates above 0, not lr {lr}, head_lr {head_lr} and bias_lr {bias_lr}')
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     def group(pick, lr, **kw): return dict(params=[p for n, p in named if pick(n, p)], lr=lr, momentum=bias_momentum, weight_decay=weight_decay / lr, **kw)
     groups = [group(lambda n, p: n == 'whiten.bias', bias_lr, **({'stop': whiten_epochs} if whiten_epochs else {})),
@@ -89,6 +90,6 @@ def make_opt(
         elif kind == 'adamw': opt = torch.optim.AdamW(decay_groups(model, wd), **kw)
         elif kind == 'muon': opt = Muon(_muon_groups(model, **kw))
         else: raise ValueError(f"optimiser {kind!r} is not known: choose 'sgd', 'adamw' or 'muon'")
-    except (TypeError, ArithmeticError) as e: raise ValueError(f'optimiser {kind}: {e}') from None
+    except TypeError as e: raise ValueError(f'optimiser {kind}: {e}') from None
     for g in opt.param_groups: g['initial_lr'] = g['lr']
     return opt

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, asdict, replace
 from fastcore.basics import patch
 
 from .data import Batches, ImageSet, Pipeline, resize
-from .schedules import make_sched
+from .schedules import make_sched, steps_in
 
 # %% ../nbs/01e_recipes.ipynb #c006
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class Growing:
     ):
         kw = dict(mean=mean, std=std, shuffle=True, drop_last=recipe.drop_last, seed=seed, device=device)
         self.ds, self.recipe, self.bs, self.plain = ds, recipe, recipe.bs, Batches(ds, recipe.bs, recipe.pipeline, **kw)
-        self.total, self.epoch, self.phases = math.ceil(recipe.epochs * len(self.plain) - 1e-9), 0, []
+        self.total, self.epoch, self.phases = steps_in(recipe.epochs, len(self.plain)), 0, []
         for _, side, crop in recipe.grow:
             pipeline = replace(recipe.pipeline, pad=max(0, recipe.pipeline.pad - (side - crop) // 2), crop=crop)
             self.phases.append(Batches(replace(ds, x=resize(ds.x, side)), recipe.bs, pipeline, **kw))

@@ -44,11 +44,14 @@ def _batches(recipe, data, stats, seed, device):
     on = dict(mean=stats[0], std=stats[1], device=device)
     if recipe.grow: train = Growing(data.train, recipe, *stats, seed=seed, device=device)
     else: train = Batches(data.train, recipe.bs, recipe.pipeline, shuffle=True, drop_last=recipe.drop_last, seed=seed, **on)
-    (h, w), side = data.train.x.shape[1:3], recipe.grow[-1][2] if recipe.grow else recipe.pipeline.crop
-    if side and (h, w) != (side, side):
-        raise ValueError(f'{recipe.name} trains on {side}x{side} pixels and would be tested on {h}x{w}: resize the images to {side}, or change crop and grow of the recipe')
     bs = max(16, 1000 * 32 * 32 // math.prod(data.train.x.shape[1:3]))  # as many pixels as a thousand images of CIFAR-10
-    return train, {k: Batches(ds, bs, **on) for k, ds in (('valid', data.valid), ('test', data.test)) if ds is not None}
+    evals = {k: Batches(ds, bs, **on) for k, ds in (('valid', data.valid), ('test', data.test)) if ds is not None}
+    side = recipe.grow[-1][2] if recipe.grow else recipe.pipeline.crop
+    h, w = (side, side) if side else data.train.x.shape[1:3]
+    for k, b in evals.items():
+        if b.ds.x.shape[1:3] != (h, w):
+            raise ValueError(f'{recipe.name} trains on {h}x{w} pixels, but {k} has {"x".join(map(str, b.ds.x.shape[1:3]))}: resize the images to {h}x{w}, or change crop and grow of the recipe')
+    return train, evals
 
 # %% ../nbs/02_train.ipynb #c011
 def learner_for(

@@ -1,5 +1,5 @@
 "What the tests share: the project's root, its settings, and its notebooks."
-import configparser, shutil, subprocess, sys, tempfile
+import configparser, importlib.util, shutil, subprocess, sys, tempfile
 from pathlib import Path
 import pytest
 
@@ -15,6 +15,12 @@ def pytest_collection_modifyitems(config, items):
     if config.getoption('--long'): return
     for item in items:
         if 'long' in item.keywords: item.add_marker(pytest.mark.skip(reason='a long proof: run with --long'))
+
+def benchmark(name):
+    "benchmarks/NAME.py as a module."
+    spec = importlib.util.spec_from_file_location(f'benchmark_{name}', ROOT / f'benchmarks/{name}.py')
+    module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)
+    return module
 
 def tracked(out):
     "Copy what git tracks into the folder `out`: a project as somebody clones it."

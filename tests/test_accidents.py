@@ -1,6 +1,7 @@
 "What may happen to a run at its worst moments, and settings that nobody should have to find out about an hour later."
 import copy, math, random, re
 import numpy as np, pytest, torch
+from conftest import benchmark
 from torch import nn
 from eva_cam.callbacks import BatchTransform, Clip, EMA, SaveCheckpoints
 from eva_cam.checkpoints import newest_checkpoint
@@ -70,6 +71,25 @@ def test_a_folder_of_a_run_that_is_further_on_is_left_alone(tmp_path):
     assert sorted(tmp_path.glob('ckpt_*')) == before
     assert learner([SaveCheckpoints(tmp_path)], epochs=6).resume(tmp_path).fit().step == 24  # the lock was given back
 
+def test_a_run_that_is_lost_while_it_writes_leaves_whole_files_to_its_successor(tmp_path, monkeypatch):
+    "Its table reaches as far as its last checkpoint, and what it left aside is cleared away."
+    from eva_cam import callbacks
+    small, kw = RECIPES['eva4_step'].change(arch_kw=dict(width=2), bs=10, epochs=2), dict(out=tmp_path, compute=Compute(), progress=False)
+    few, write = Data(photos(16, 'train'), photos(16, 'test')), callbacks.write_checkpoint
+    def lose(state, path):
+        if state['step'] == 4: (tmp_path / '.weights.safetensors.77.aside').touch(); raise Lost
+        return write(state, path)
+    monkeypatch.setattr(callbacks, 'write_checkpoint', lose)
+    with pytest.raises(Lost): train_recipe(small, few, **kw)
+    assert newest_checkpoint(tmp_path)[1]['step'] == 2
+    monkeypatch.setattr(callbacks, 'write_checkpoint', write)
+    train_recipe(small, few, resume=True, **kw)
+    assert (tmp_path / 'history.csv').read_text().count('\n') == 3 and not list(tmp_path.glob('.*.aside'))
+    monkeypatch.setattr(callbacks.HistoryFiles, 'after_epoch', lambda self, learn: (_ for _ in ()).throw(Lost))
+    again = tmp_path / 'again'
+    with pytest.raises(Lost): train_recipe(small, few, **{**kw, 'out': again})
+    assert not list(again.glob('ckpt_*'))  # a checkpoint says that its epoch stands in the table
+
 def test_a_checkpoint_before_the_average_is_refused(tmp_path):
     with pytest.raises(ValueError, match='put SaveCheckpoints last'): learner([SaveCheckpoints(tmp_path), EMA()]).fit()
 
@@ -120,9 +140,10 @@ def photos(side, split, n=20): return ImageSet(np.random.default_rng(0).integers
 @pytest.mark.parametrize('name', ['fast', 'eva7_baseline'])
 def test_a_recipe_of_small_crops_refuses_large_images(name):
     "Trained on 32 pixels and tested on 64, a network that is right in 94 % is right in 32 %."
-    with pytest.raises(ValueError, match=f'{name} trains on 32x32 pixels and would be tested on 64x64: resize the images to 32'): learner_for(name, Data(photos(64, 'train'), photos(64, 'test')), compute=Compute())
+    with pytest.raises(ValueError, match=f'{name} trains on 32x32 pixels, but test has 64x64: resize the images to 32x32'): learner_for(name, Data(photos(64, 'train'), photos(64, 'test')), compute=Compute())
     small = RECIPES['eva4_step'].change(arch_kw=dict(width=2), bs=10)
     assert learner_for(small, Data(photos(64, 'train'), photos(64, 'test')), compute=Compute()).train.batch(0, 0)[0].shape[-1] == 64
+    with pytest.raises(ValueError, match='trains on 16x16 pixels, but test has 64x64'): learner_for(small, Data(photos(16, 'train'), photos(64, 'test')), compute=Compute())
     with pytest.raises(ValueError, match='no test images to measure on'): train_recipe(small, Data(photos(16, 'train'), None), compute=Compute(), progress=False)
 
 def test_every_width_takes_a_group_norm_and_every_parameter_is_trained():
@@ -147,10 +168,8 @@ def test_the_finder_restores_what_no_state_dict_holds_and_sees_what_training_see
 
 def test_settings_that_came_later_leave_a_kept_run_valid():
     "A field with a default says nothing about runs that were made before it."
-    import importlib.util
-    from conftest import ROOT
-    spec = importlib.util.spec_from_file_location('bench', ROOT / 'benchmarks/recipes.py'); bench = importlib.util.module_from_spec(spec); spec.loader.exec_module(bench)
+    of_today = benchmark('recipes').of_today
     settings = RECIPES['eva4_step'].form('improved').settings()
     older = {k: v for k, v in settings.items() if k != 'drop_last'}
-    assert [bench.of_today(dict(recipe='eva4_step', form='improved', settings=s)) for s in (settings, older, {**older, 'bs': 9}, {**older, 'gone': 1}, None)] == [True, True, False, False, False]
+    assert [of_today(dict(recipe='eva4_step', form='improved', settings=s)) for s in (settings, older, {**older, 'bs': 9}, {**older, 'gone': 1}, None)] == [True, True, False, False, False]
     assert Recipe.from_dict(older).settings() == settings

@@ -183,3 +183,10 @@ def test_a_kept_run_counts_only_with_the_settings_of_today(tmp_path):
         return subprocess.run([sys.executable, 'benchmarks/recipes.py', '--out', str(tmp_path)], capture_output=True, text=True, timeout=300, cwd=ROOT).stdout
     assert f"eva4_step: {100 * kept['test_accuracy']:.2f} (goal" in judged()
     for changes in (dict(settings={**kept['settings'], 'bs': 256}), dict(form='faithful'), dict(settings=None), dict(images=2000)): assert 'eva4_step: not run in full' in judged(**changes)
+
+def test_the_quickest_run_is_named_with_its_own_device(tmp_path):
+    kept = json.loads((ROOT / 'benchmarks/results/recipes/eva4_step_improved_0.json').read_text())
+    for seed, seconds, device in ((0, 100., 'slow'), (1, 10., 'quick')): (tmp_path / f'eva4_step_improved_{seed}.json').write_text(json.dumps({**kept, 'seed': seed, 'seconds': seconds, 'device': device}))
+    (tmp_path / 'notes.json').write_text('{}')
+    out = subprocess.run([sys.executable, 'benchmarks/recipes.py', '--out', str(tmp_path)], capture_output=True, text=True, timeout=300, cwd=ROOT).stdout
+    assert '10 s of training in the quickest run, on quick' in out
