@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RULES', 'STEPS', 'SWEEPS', 'IMAGES', 'borrowed', 'sweep', 'smooth', 'steep', 'slide', 'valley', 'minimum_tenth',
-           'halfway', 'Finding', 'lr_find']
+           'fallen', 'halfway', 'Finding', 'lr_find']
 
 # %% ../nbs/03_lr_find.ipynb #c003
 import copy, math
@@ -120,20 +120,34 @@ def minimum_tenth(
     "A tenth of the rate with the lowest loss."
     return float(lrs[np.argmin(losses)]) / 10
 
+def fallen(
+    lrs:np.ndarray, # rates, rising
+    losses:np.ndarray, # smoothed
+    share:float=0.8, # of the way, 0 to 1
+)->float: # a rate
+    "Where the loss has come `share` of its way down, from its highest to its lowest; between two rates, on a straight line over log lr."
+    low = int(np.argmin(losses))
+    high = int(np.argmax(losses[:low + 1]))
+    aim = losses[high] - share * (losses[high] - losses[low])
+    i = high + int(np.argmax(losses[high:low + 1] <= aim))
+    if i == high: return float(lrs[high])
+    return float(lrs[i - 1] * (lrs[i] / lrs[i - 1])**((losses[i - 1] - aim) / (losses[i - 1] - losses[i])))
+
+# %% ../nbs/03_lr_find.ipynb #c022
 def halfway(
     lrs:np.ndarray, # rates, rising
     losses:np.ndarray, # smoothed
-    typical:float=0.083, # rate that suits many networks under SGD with momentum; fitted, see above
+    typical:float=0.32, # rate that suits many networks under SGD with momentum; fitted, see above
 )->float: # a rate
-    "Halfway, in log lr, between the rate with the lowest loss and a typical one."
-    return math.sqrt(lrs[np.argmin(losses)] * typical)
+    "Halfway, in log lr, between where the loss has come four fifths of its way down and a typical rate."
+    return math.sqrt(fallen(lrs, losses) * typical)
 
 RULES = {'steep': steep, 'valley': valley, 'slide': slide, 'minimum/10': minimum_tenth, 'halfway': halfway}
 
-# %% ../nbs/03_lr_find.ipynb #c024
+# %% ../nbs/03_lr_find.ipynb #c028
 @dataclass
 class Finding:
-    "What the sweeps showed. `suggestion` is the median of what `rule` says; `lr_max` and `lr_min` are for One-Cycle."
+    "What the sweeps showed. `suggestion` is what `rule` says of their mean; `lr_max` and `lr_min` are for One-Cycle."
     lrs:np.ndarray # rates tried
     losses:list # for each sweep, the loss after a step with each rate; shorter where it stopped
     beta:float # of the smoothing
@@ -144,23 +158,33 @@ class Finding:
         "The losses of each sweep, smoothed."
         return [smooth(l, self.beta) for l in self.losses]
 
+    def mean(self):
+        "The mean of the smoothed sweeps, as long as the longest; one that stopped counts with its highest loss from there on."
+        curves = self.smoothed()
+        longest = max(map(len, curves))
+        return np.mean([np.pad(l, (0, longest - len(l)), constant_values=l.max()) for l in curves], axis=0)
+
     def read(self,
         rule:str, # a name in `RULES`
-    )->list: # a rate for each sweep
-        "What `rule` says about each sweep."
-        return [RULES[rule](self.lrs[:len(l)], l) for l in self.smoothed()]
+        losses:np.ndarray=None, # smoothed, of the first rates; `mean` if not given
+    )->float: # a rate
+        "What `rule` says about a curve."
+        losses = self.mean() if losses is None else losses
+        return RULES[rule](self.lrs[:len(losses)], losses)
 
-    def table(self): # DataFrame: rule, lr (median), lowest, highest
-        "Each rule's answer over the sweeps."
-        import pandas as pd
-        return pd.DataFrame([dict(rule=r, lr=np.median(v), lowest=min(v), highest=max(v)) for r in RULES for v in [self.read(r)]])
+# %% ../nbs/03_lr_find.ipynb #c030
+@patch
+def table(self:Finding): # DataFrame: rule, lr, lowest, highest
+    "Each rule's answer to the mean of the sweeps, and its range over single ones."
+    import pandas as pd
+    return pd.DataFrame([dict(rule=r, lr=self.read(r), lowest=min(v), highest=max(v)) for r in RULES for v in [[self.read(r, l) for l in self.smoothed()]]])
 
-    @property
-    def suggestion(self):
-        "The rate that `rule` suggests, as the median of the sweeps."
-        return float(np.median(self.read(self.rule)))
+@patch(as_prop=True)
+def suggestion(self:Finding)->float: # a rate
+    "The rate that `rule` suggests."
+    return self.read(self.rule)
 
-# %% ../nbs/03_lr_find.ipynb #c026
+# %% ../nbs/03_lr_find.ipynb #c032
 @patch(as_prop=True)
 def lr_max(self:Finding)->float: # the suggestion
     "The highest rate for One-Cycle."
@@ -168,14 +192,11 @@ def lr_max(self:Finding)->float: # the suggestion
 
 @patch(as_prop=True)
 def lr_min(self:Finding)->float: # where the loss has made its first quarter of the way down; at most a tenth of `lr_max`
-    "The lowest rate for One-Cycle, as the median of the sweeps."
-    firsts = []
-    for l in self.smoothed():
-        low = int(np.argmin(l))
-        firsts.append(self.lrs[np.flatnonzero(l[:low + 1] <= l[0] - 0.25 * (l[0] - l[low]))[0]])
-    return float(min(np.median(firsts), self.lr_max / 10))
+    "The lowest rate for One-Cycle."
+    curve = self.mean()
+    return min(fallen(self.lrs[:len(curve)], curve, 0.25), self.lr_max / 10)
 
-# %% ../nbs/03_lr_find.ipynb #c028
+# %% ../nbs/03_lr_find.ipynb #c034
 @patch
 def plot(self:Finding,
     ax=None, # matplotlib Axes to draw on
@@ -183,18 +204,19 @@ def plot(self:Finding,
     "Draw loss against rate, with all suggestions."
     import matplotlib.pyplot as plt
     ax = ax or plt.subplots(figsize=(6, 3), dpi=70)[1]
-    for k, l in enumerate(self.smoothed()): ax.plot(self.lrs[:len(l)], l, color='C0', alpha=1 if k == 0 else 0.35, label=f'{len(self.losses)} sweep{"s"*(len(self.losses) > 1)}' if k == 0 else None)
-    first = self.smoothed()[0]
+    for l in self.smoothed(): ax.plot(self.lrs[:len(l)], l, color='C0', lw=1, alpha=0.35)
+    curve = self.mean(); lrs = self.lrs[:len(curve)]
+    ax.plot(lrs, curve, color='C0', lw=2, label=f'mean of {len(self.losses)} sweeps' if len(self.losses) > 1 else 'one sweep')
     for rule, marker in zip(RULES, 'o^sDP'):
-        lr = float(np.median(self.read(rule)))
-        ax.plot(lr, np.interp(math.log(lr), np.log(self.lrs[:len(first)]), first), marker, ms=8, label=f'{rule}: {lr:.2g}')
+        lr = self.read(rule)
+        ax.plot(lr, np.interp(math.log(lr), np.log(lrs), curve), marker, ms=8, label=f'{rule}: {lr:.2g}')
     ax.axvline(self.suggestion, color='k', lw=0.8, ls=':')
-    low, start = min(l.min() for l in self.smoothed()), first[0]
+    low, start = curve.min(), curve[0]
     ax.set(xscale='log', ylim=(low - 0.1 * (start - low), start + 0.5 * (start - low)), xlabel='learning rate', ylabel='loss after the step (nats)', title=f'{self.rule} suggests {self.suggestion:.2g}')
     ax.legend(fontsize=8)
     return ax
 
-# %% ../nbs/03_lr_find.ipynb #c030
+# %% ../nbs/03_lr_find.ipynb #c036
 STEPS, SWEEPS, IMAGES = 45, 4, 64 # 11,776 images in all: 0.98 % of 24 epochs of CIFAR-10
 
 @patch
@@ -208,12 +230,12 @@ def lr_find(self:Learner,
     beta:float=None, # smoothing; a window of about a tenth of the steps if not given
     stop:float=1.5, # a sweep stops when its loss is above this multiple of its lowest
     valid=None, # `Batches` to take losses on; slower, and steadier
-    rule:str=None, # that suggests; 'halfway' for SGD and 'minimum/10' for other optimisers if not given
+    rule:str=None, # that suggests; 'halfway' for SGD on a mean loss and 'minimum/10' for others if not given
 )->Finding: # with `suggestion`, `lr_min`, `lr_max`, `table` and `plot`
     "Find a learning rate. The learner is left as it was, on error too. Raises ValueError for a range that makes no sense. Source: Smith 2017, section 3.3."
     if not 0 < start < end or steps < 5 or sweeps < 1: raise ValueError(f'lr_find wants 0 < start < end, 5 steps and 1 sweep or more, not {start}, {end}, {steps}, {sweeps}')
     if not (images is None or images >= 1) or not (beta is None or 0 <= beta < 1): raise ValueError(f'lr_find wants 1 image or more and beta from 0 to below 1, not {images} and {beta}')
-    rule = rule or ('halfway' if isinstance(self.opt, torch.optim.SGD) else 'minimum/10')
+    rule = rule or ('halfway' if isinstance(self.opt, torch.optim.SGD) and self.loss == 'mean' else 'minimum/10')
     if rule not in RULES: raise ValueError(f'rule {rule!r} is not known: choose one of {", ".join(RULES)}')
     if mode not in ('exponential', 'linear'): raise ValueError(f"mode {mode!r} is not known: choose 'exponential' or 'linear'")
     lrs = (np.geomspace if mode == 'exponential' else np.linspace)(start, end, steps)
@@ -226,7 +248,7 @@ def lr_find(self:Learner,
     if min(map(len, finite)) < 3: raise ValueError(f'the loss is lost after {min(map(len, finite))} steps: start lower than {start}')
     return Finding(lrs, finite, max(0., 1 - 10 / steps) if beta is None else beta, sum(len(l) + 1 for l in losses) * min(images or self.train.bs, self.train.bs), rule)
 
-# %% ../nbs/03_lr_find.ipynb #c032
+# %% ../nbs/03_lr_find.ipynb #c038
 def lr_find( # noqa: F811  the function beside the method
     learn:Learner, # with the optimiser that training will use
     **kw, # arguments of `Learner.lr_find`
