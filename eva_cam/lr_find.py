@@ -10,6 +10,7 @@ __all__ = ['RULES', 'STEPS', 'SWEEPS', 'IMAGES', 'borrowed', 'sweep', 'smooth', 
 import copy, math
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np, torch
 from fastcore.basics import patch
@@ -165,12 +166,12 @@ class Finding:
         return np.mean([np.pad(l, (0, longest - len(l)), constant_values=l.max()) for l in curves], axis=0)
 
     def read(self,
-        rule:str, # a name in `RULES`
+        rule, # a name in `RULES`, or a function like them
         losses:np.ndarray=None, # smoothed, of the first rates; `mean` if not given
     )->float: # a rate
         "What `rule` says about a curve."
         losses = self.mean() if losses is None else losses
-        return RULES[rule](self.lrs[:len(losses)], losses)
+        return (RULES[rule] if isinstance(rule, str) else rule)(self.lrs[:len(losses)], losses)
 
 # %% ../nbs/03_lr_find.ipynb #c030
 @patch
@@ -193,8 +194,7 @@ def lr_max(self:Finding)->float: # the suggestion
 @patch(as_prop=True)
 def lr_min(self:Finding)->float: # where the loss has made its first quarter of the way down; at most a tenth of `lr_max`
     "The lowest rate for One-Cycle."
-    curve = self.mean()
-    return min(fallen(self.lrs[:len(curve)], curve, 0.25), self.lr_max / 10)
+    return min(self.read(partial(fallen, share=0.25)), self.lr_max / 10)
 
 # %% ../nbs/03_lr_find.ipynb #c034
 @patch
@@ -203,7 +203,7 @@ def plot(self:Finding,
 ): # the Axes
     "Draw loss against rate, with all suggestions."
     import matplotlib.pyplot as plt
-    ax = ax or plt.subplots(figsize=(6, 3), dpi=70)[1]
+    ax = ax or plt.subplots(figsize=(7.5, 3), dpi=70, layout='constrained')[1]
     for l in self.smoothed(): ax.plot(self.lrs[:len(l)], l, color='C0', lw=1, alpha=0.35)
     curve = self.mean(); lrs = self.lrs[:len(curve)]
     ax.plot(lrs, curve, color='C0', lw=2, label=f'mean of {len(self.losses)} sweeps' if len(self.losses) > 1 else 'one sweep')
@@ -213,7 +213,7 @@ def plot(self:Finding,
     ax.axvline(self.suggestion, color='k', lw=0.8, ls=':')
     low, start = curve.min(), curve[0]
     ax.set(xscale='log', ylim=(low - 0.1 * (start - low), start + 0.5 * (start - low)), xlabel='learning rate', ylabel='loss after the step (nats)', title=f'{self.rule} suggests {self.suggestion:.2g}')
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1, 1)) # beside the curve, which it would hide
     return ax
 
 # %% ../nbs/03_lr_find.ipynb #c036
