@@ -35,7 +35,7 @@ def show_mean_std(ds:ImageSet, # the images
     means = np.stack([x.mean(0) for x in groups.values()])
     stds = np.stack([x.std(0) for x in groups.values()])
     sheet = np.concatenate([means, stds*255/max(stds.max(), 1)]).round().astype(np.uint8)
-    return show_images(sheet, list(groups) + ['']*len(groups), cols=len(groups), scale=scale, rows=['mean', 'std'], title=f'{ds.name}: mean and standard deviation; white is {stds.max():.0f} of 255', ax=ax)
+    return show_images(sheet, list(groups) + ['']*len(groups), cols=len(groups), scale=scale, rows=['mean', 'std'], title=f'{ds.name}: mean, and standard deviation, where white is {stds.max():.0f} of 255', ax=ax)
 
 # %% ../nbs/00c_inspect.ipynb #c014
 def _signatures(x):
