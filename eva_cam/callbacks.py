@@ -36,8 +36,10 @@ class Clip:
 class EMA:
     "Keep `averaged`, a running average of weights and statistics, which evaluation then uses. Source: Polyak and Juditsky 1992."
     def __init__(self,
-        decay:float=0.999, # share of the old average kept at each step, once there have been enough steps
-    ): self.decay, self.model = decay, None
+        decay:float=0.999, # share of the old average kept at each step, once there have been enough steps; from 0 to below 1
+    ):
+        if not 0 <= decay < 1: raise ValueError(f'decay is {decay}: give a share from 0 to below 1')
+        self.decay, self.model = decay, None
 
     def before_fit(self, learn):
         if self.model is None: self.model = copy.deepcopy(learn.model).requires_grad_(False).eval()
@@ -86,7 +88,10 @@ def load_state(self:Learner,
     name:str='the checkpoint', # for messages
 )->Learner: # itself
     "Go on where `state` was made. Raises ValueError if it belongs to other settings, and says which."
-    diff = differences(state['settings'], self.settings) + differences(dict(devices=state['world']), dict(devices=self.world))
+    lacking = {'settings', 'compute', 'kind', 'world', 'step', 'model', 'opt', 'scaler', 'chance', 'cbs', 'sums', 'history'} - set(state)
+    if lacking: raise ValueError(f'{name} is of no run of a Learner, for it has no {sorted(lacking)[0]}: give one that SaveCheckpoints wrote')
+    remembering = sorted(type(cb).__name__ for cb in self.cbs if hasattr(cb, 'state'))
+    diff = differences(state['settings'], self.settings) + differences(dict(devices=state['world'], callbacks=sorted(state['cbs'])), dict(devices=self.world, callbacks=remembering))
     if diff: raise ValueError(f'{name} belongs to another run ({"; ".join(diff)}): go on with the old settings, or start in another folder')
     alike = state['kind'] == self.compute.kind and (state['compute']['dtype'], self.compute.dtype) != ('bfloat16', 'float16')  # a GPU may be too old for bfloat16
     if alike: self.compute = replace(self.compute, **{'strips': False, **state['compute']}, why='as before')  # strips: older checkpoints do not say
@@ -97,6 +102,7 @@ def load_state(self:Learner,
     for cb in self.cbs:
         if type(cb).__name__ in state['cbs']: cb.load(state['cbs'][type(cb).__name__], self)
     for k in ('step', 'seconds', 'history', 'losses', 'lrs', 'micro'): setattr(self, k, copy.copy(state[k]))
+    self._recent = []  # losses of steps that are yet to come
     self._sums += torch.tensor(state['sums'], dtype=self._sums.dtype, device=self._sums.device) / self.world
     self.rng = state['chance'][self.rank]
     return self
@@ -118,9 +124,8 @@ class SaveCheckpoints:
         state, models = learn.state(), {learn.model, learn.eval_model}  # one, where nothing is averaged
         bad = [n for m in models for n, v in m.state_dict().items() if v.is_floating_point() and not v.isfinite().all()]
         if bad: raise Diverged(f'{bad[0]} is no longer finite after step {learn.step}; {learn._good()}; try a lower rate')
-        if learn.rank == 0:
-            learn.last_checkpoint = write_checkpoint(state, checkpoint_path(self.folder, learn.step))
-            keep_newest(self.folder)
+        learn.last_checkpoint = checkpoint_path(self.folder, learn.step)
+        if learn.rank == 0: write_checkpoint(state, learn.last_checkpoint); keep_newest(self.folder)
         self.written = time.perf_counter()
 
     def before_fit(self, learn): self._claim(learn); self.written = time.perf_counter()
@@ -131,7 +136,7 @@ class SaveCheckpoints:
     def after_stop(self, learn): self._save(learn)
     def after_fit(self, learn): self.lock.release()
 
-# %% ../nbs/01g_callbacks.ipynb #c017b
+# %% ../nbs/01g_callbacks.ipynb #c019
 @patch
 def _claim(self:SaveCheckpoints, learn):
     if learn.rank == 0:
@@ -142,7 +147,7 @@ def _claim(self:SaveCheckpoints, learn):
     ahead = [p.name for p in self.folder.glob('ckpt_*.pt') if p.name > checkpoint_path(self.folder, learn.step).name]
     if ahead: raise ValueError(f'{self.folder} holds {ahead[0]} of a run that is further on: resume it, or choose another folder')
 
-# %% ../nbs/01g_callbacks.ipynb #c019
+# %% ../nbs/01g_callbacks.ipynb #c021
 @patch
 def resume(self:Learner,
     folder:str, # of the run
@@ -153,7 +158,7 @@ def resume(self:Learner,
     self.last_checkpoint = path
     return self
 
-# %% ../nbs/01g_callbacks.ipynb #c031
+# %% ../nbs/01g_callbacks.ipynb #c033
 @patch
 def table(self:Learner,
 ): # DataFrame: a row an epoch: epoch, step, lr, losses, accuracies from 0 to 1, seconds of training
@@ -183,7 +188,7 @@ def plot(self:Learner,
     axs[1].set_title(f'{last.replace("_", " ")} {100 * t[last][end]:.1f} % after {t.epoch[end]:.3g} epochs')
     return axs
 
-# %% ../nbs/01g_callbacks.ipynb #c033
+# %% ../nbs/01g_callbacks.ipynb #c035
 class HistoryFiles:
     "Write `history.csv` and `history.json` into `folder` after each epoch."
     def __init__(self,
@@ -194,7 +199,7 @@ class HistoryFiles:
         write_aside(self.folder / 'history.csv', learn.table().to_csv(index=False).encode())
         write_aside(self.folder / 'history.json', json.dumps(learn.history, indent=1).encode())
 
-# %% ../nbs/01g_callbacks.ipynb #c035
+# %% ../nbs/01g_callbacks.ipynb #c037
 class Progress:
     "One line with a bar, epoch, loss, accuracy and time left, renewed in place; above it, where and how is computed."
     every, how = 0.5, 'none'  # seconds between renewals; where the line goes
@@ -227,7 +232,7 @@ class Progress:
     def after_fit(self, learn):
         if self.how == 'terminal': print()
 
-# %% ../nbs/01g_callbacks.ipynb #c039
+# %% ../nbs/01g_callbacks.ipynb #c041
 class LivePlot:
     "Draw the history in the notebook after each epoch, always in the same place."
     def before_fit(self, learn): self.handle = None
@@ -240,7 +245,7 @@ class LivePlot:
         else: self.handle.update(fig)
         plt.close(fig)
 
-# %% ../nbs/01g_callbacks.ipynb #c041
+# %% ../nbs/01g_callbacks.ipynb #c043
 class TensorBoard:
     "Write the history for TensorBoard into `folder`. Raises ValueError where it is not installed."
     def __init__(self,
@@ -248,13 +253,16 @@ class TensorBoard:
     ):
         try: from torch.utils.tensorboard import SummaryWriter
         except ImportError: raise ValueError('TensorBoard is not installed: pip install tensorboard') from None
-        self.writer = SummaryWriter(str(folder))
+        self.writer = None
+        self.open = lambda: SummaryWriter(str(folder))
+    def before_fit(self, learn):
+        if not learn.rank: self.writer = self.writer or self.open()  # one writer, however many devices
     def after_epoch(self, learn):
         if learn.rank: return
         for k, v in learn.history[-1].items(): self.writer.add_scalar(k, v, learn.step)
         self.writer.flush()
 
-# %% ../nbs/01g_callbacks.ipynb #c045
+# %% ../nbs/01g_callbacks.ipynb #c047
 class BatchTransform:
     "Apply `f` to each training batch, on its device."
     def __init__(self,

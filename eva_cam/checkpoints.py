@@ -29,10 +29,11 @@ def write_checkpoint(
 def read_checkpoint(
     path:str, # file written by `write_checkpoint`
 )->dict: # the state, on the CPU
-    "Read a sealed file. Raises FileNotFoundError, or ValueError for one that is foreign, cut short or altered. Runs no code from the file."
+    "Read a sealed file. Raises FileNotFoundError, or ValueError for one that is foreign, unreadable, cut short or altered. Runs no code from the file."
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f'no checkpoint at {path.name}: give a file written during training')
-    raw, n = path.read_bytes(), len(MAGIC)
+    try: raw, n = path.read_bytes(), len(MAGIC)
+    except OSError as e: raise ValueError(f'{path.name} cannot be read ({e.strerror})') from None
     if not raw.startswith(MAGIC): raise ValueError(f'{path.name} is not a checkpoint of eva_cam')
     size, seal, data = int.from_bytes(raw[n:n+8], 'big'), raw[n+8:n+40], raw[n+40:]
     if len(data) != size: raise ValueError(f'{path.name} is cut short: {len(data):,} of {size:,} bytes')
@@ -72,7 +73,7 @@ def newest_checkpoint(
 # %% ../nbs/01c_checkpoints.ipynb #c014
 def rng_state(
 )->dict: # of plain numbers and tensors, fit for a checkpoint
-    "The state of every random generator: Python, NumPy, torch and each GPU."
+    "The state of the random generators of Python, NumPy, torch on the CPU and each CUDA device."
     name, keys, pos, has_gauss, cached = np.random.get_state()
     return dict(python=random.getstate(), numpy=(name, torch.from_numpy(keys.astype(np.int64)), pos, has_gauss, cached),
                 torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])

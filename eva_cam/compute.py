@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 # %% ../nbs/01d_compute.ipynb #c006
 @dataclass(frozen=True)
 class Compute:
-    "Where and how to compute. Raises ValueError for a dtype that it does not know."
+    "Where and how to compute. Raises ValueError for a device or a dtype that it does not know."
     device:str='cpu' # torch device, such as 'cpu', 'cuda' or 'cuda:1'
     dtype:str='float32' # of convolutions and products: 'float32', 'bfloat16', 'float16' (with a loss scaler) or 'float64'
     channels_last:bool=False # channels of a pixel side by side
@@ -30,6 +30,8 @@ class Compute:
     strips:bool=False # narrow maps are convolved side by side, see `strip_conv2d`
 
     def __post_init__(self):
+        try: torch.device(self.device)
+        except RuntimeError: raise ValueError(f"device {self.device!r} is not known: choose 'cpu', 'cuda' or 'mps'") from None
         if self.dtype not in ('float32', 'bfloat16', 'float16', 'float64'): raise ValueError(f'dtype {self.dtype!r} is not known: choose float32, bfloat16, float16 or float64')
 
     def __str__(self):
@@ -156,8 +158,9 @@ def choose_compute(
     x:Tensor, # a few images (N,3,H,W), for the probe
     device:str=None, # torch device; the best one there is if not given
 )->Compute: # with its reason in `why`
-    "Number format, layout, strips and threads for this machine: by generation on a GPU, by `probe` on a CPU, plain on anything else. Several processes take what the first one chose."
-    device = device or best_device()
+    "Number format, layout, strips and threads for this machine: by generation on a GPU, by `probe` on a CPU, plain on anything else. Several processes take what the first one chose. Raises ValueError for a device that is not there."
+    device = Compute(device or best_device()).device
+    if device.startswith('cuda') and not torch.cuda.is_available(): raise ValueError(f'there is no {device} here: leave the device out, and the best one there is will be taken')
     if device == 'cpu': chosen = probe(model, x)
     elif not device.startswith('cuda'): chosen = Compute(device, why='float32 is the safe choice here')
     else:

@@ -73,7 +73,7 @@ def digest(self:ImageSet)->str: # 64 hexadecimal digits
     for a in (self.x, self.y): h.update(np.ascontiguousarray(a))
     return h.hexdigest()
 
-# %% ../nbs/00_data.ipynb #c014
+# %% ../nbs/00_data.ipynb #c015
 def resize(x:np.ndarray, # images (N,H,W,3) uint8
            size:int      # side of the square result in pixels
           )->np.ndarray: # (N,size,size,3) uint8
@@ -85,7 +85,7 @@ def resize(x:np.ndarray, # images (N,H,W,3) uint8
     for i, im in enumerate(x): cv2.resize(im, (size, size), out[i], interpolation=how)
     return out
 
-# %% ../nbs/00_data.ipynb #c017
+# %% ../nbs/00_data.ipynb #c018
 def _untile(sheet, cols):
     "The images of a sheet (rows*H, cols*W, 3) of square tiles, row by row."
     side = sheet.shape[1] // cols
@@ -104,7 +104,7 @@ def _read_sample():
         return ImageSet(x, note[split]['labels'], note['classes'], note[split]['idxs'], f'CIFAR-10 sample, {split}', split)
     return Data(read('train'), read('test'))
 
-# %% ../nbs/00_data.ipynb #c020
+# %% ../nbs/00_data.ipynb #c021
 ORDER, DRAWS, FLIPS, HOLD_OUT, SHOW = range(5)  # purposes: their numbers never overlap
 
 def keyed_rng(seed:int,      # 0 or more
@@ -116,7 +116,7 @@ def keyed_rng(seed:int,      # 0 or more
     if min(seed, purpose, epoch, batch) < 0: raise ValueError(f'seed, epoch and batch must be 0 or more, not {seed}, {epoch} and {batch}')
     return np.random.Generator(np.random.Philox(key=np.array([seed, purpose], np.uint64), counter=np.array([0, 0, batch, epoch], np.uint64)))
 
-# %% ../nbs/00_data.ipynb #c023
+# %% ../nbs/00_data.ipynb #c024
 def hold_out(ds:ImageSet, # training images
              n:int,       # how many of them to hold out, 1..len(ds)-1
              seed:int=0   # which ones
@@ -132,7 +132,7 @@ def hold_out(ds:ImageSet, # training images
     valid.name, valid.split = ds.name.replace('train', 'valid'), 'valid'
     return ds.subset(~held), valid
 
-# %% ../nbs/00_data.ipynb #c026
+# %% ../nbs/00_data.ipynb #c027
 def _checked(ds, skip_bad):
     "`ds`, if its labels are those of its classes; otherwise refused, or less the others where they may be skipped."
     bad = np.flatnonzero((ds.y < 0) | (ds.y >= len(ds.classes)))
@@ -167,7 +167,7 @@ def _read_npz(path, skip_bad):
         return _checked(ImageSet(x, a[f'y_{s}'].reshape(-1), [str(c) for c in classes], None, f'{name}, {s}', s), skip_bad)
     return Data(split('train'), split('test'))
 
-# %% ../nbs/00_data.ipynb #c028
+# %% ../nbs/00_data.ipynb #c029
 def load_data(source='sample',     # 'sample', 'cifar10', 'cifar100', the path of an .npz or of a folder, or 'hf:' and a name
               valid:int=0,         # training images to hold out for choices, each class giving its share
               seed:int=0,          # which ones
@@ -178,6 +178,7 @@ def load_data(source='sample',     # 'sample', 'cifar10', 'cifar100', the path o
              )->Data:              # train, test and, where asked for, valid
     "The splits of a data set. Raises FileNotFoundError, ValueError, TypeError or ConnectionError naming what is wrong where."
     from eva_cam import sources
+    if size is not None and size < 1: raise ValueError(f'size is {size}: give a side of 1 pixel or more')
     if source == 'sample': data = _read_sample()
     elif source in ('cifar10', 'cifar100'): data = sources.read_cifar(source, root)
     elif str(source).startswith('hf:'): data = sources.read_hf(source[3:], size, skip_bad)
@@ -192,7 +193,7 @@ def load_data(source='sample',     # 'sample', 'cifar10', 'cifar100', the path o
     if valid: data.train, data.valid = hold_out(data.train, valid, seed)
     return data
 
-# %% ../nbs/00_data.ipynb #c032
+# %% ../nbs/00_data.ipynb #c033
 def pixel_stats(chunks # iterable of images (B,H,W,3) uint8; one pass, one chunk in memory at a time
                )->tuple: # mean and std, each 3 floats on the scale 0..1
     "Mean and standard deviation of each channel, pooled over all pixels. Raises ValueError where there are none."
@@ -213,7 +214,7 @@ def stats(self:ImageSet)->tuple: # mean and std, each 3 floats on the scale 0..1
     "Channel statistics of these images; normalise with those of the training split, never with the test split's."
     return pixel_stats(self.x[i:i + 1024] for i in range(0, len(self), 1024))
 
-# %% ../nbs/00_data.ipynb #c037
+# %% ../nbs/00_data.ipynb #c038
 def _sent(a, device):
     "`a` as a tensor on `device`. A GPU takes it from pinned memory, so that nobody waits for what it still computes."
     a = torch.as_tensor(a)

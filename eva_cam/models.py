@@ -335,7 +335,7 @@ def small_stem(
     "Let the first convolution keep every pixel: 3x3, stride 1, and no max pool before the first stage. Raises ValueError for patch embeddings."
     name, old = next(((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d)), (None, None))
     if old is None: raise ValueError(f'{type(model).__name__} has no convolution to adapt: pass small=False')
-    if any(p.ndim == 3 for p in model.parameters()):
+    if any(p.ndim == 3 and len(p) == 1 for p in model.parameters()):  # where each patch stands
         raise ValueError(f'{type(model).__name__} cuts images into patches: pass small=False and its own arguments, such as img_size=32, patch_size=4')
     k = old.kernel_size[0]
     new = nn.Conv2d(old.in_channels, old.out_channels, min(k, 3), stride=1, padding=min(k, 3) // 2, bias=old.bias is not None)

@@ -6,6 +6,7 @@
 __all__ = ['decay_groups', 'orthogonalise', 'Muon', 'make_opt']
 
 # %% ../nbs/01b_optim.ipynb #c003
+import math
 import torch
 from torch import nn, Tensor
 
@@ -64,7 +65,7 @@ class Muon(torch.optim.Optimizer):
                 buf.mul_(g['momentum']).add_(grad)
                 move = grad.add(buf, alpha=g['momentum'])
                 if g['filters']:
-                    p.mul_(len(p)**0.5 / p.norm())
+                    p.mul_(len(p)**0.5 / p.norm().clamp_min(1e-7))  # filters of zeros are moved all the same
                     move = orthogonalise(move.reshape(len(p), -1)).view_as(p)
                 p.add_(move, alpha=-g['lr'])
 
@@ -82,8 +83,10 @@ def make_opt(
     model:nn.Module, # whose trainable parameters are optimised
     spec:dict, # `kind` ('sgd', 'adamw' or 'muon'), `lr`, and arguments of that optimiser
 )->torch.optim.Optimizer: # each group remembers its own rate as `initial_lr`
-    "The optimiser that `spec` describes. Raises ValueError for a kind or an argument that does not exist."
+    "The optimiser that `spec` describes. Raises ValueError for a kind or an argument that does not exist, and for numbers below 0 or not finite."
     kw = {k: v for k, v in spec.items() if k != 'kind'}
+    bad = [k for k, v in kw.items() if isinstance(v, (int, float)) and not 0 <= v < math.inf]
+    if bad: raise ValueError(f'{bad[0]} is {kw[bad[0]]}: give a number of 0 or more')
     kind, wd = spec.get('kind'), kw.get('weight_decay', 0.)
     try:
         if kind == 'sgd': opt = torch.optim.SGD(decay_groups(model, wd), **kw)

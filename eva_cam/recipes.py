@@ -39,14 +39,22 @@ class Recipe:
 
     def __post_init__(self):
         object.__setattr__(self, 'grow', tuple(tuple(g) for g in self.grow))
-        if not (0 < self.epochs < math.inf and self.bs > 0): raise ValueError(f'{self.name}: epochs and bs must be numbers above 0, not {self.epochs} and {self.bs}')
-        if not (self.clip >= 0 and 0 <= self.ema < 1): raise ValueError(f'{self.name}: clip must be 0 or more and ema from 0 to below 1, not {self.clip} and {self.ema}')
-        make_sched(self.sched)
-        if self.loss not in ('mean', 'sum'): raise ValueError(f"loss is {self.loss!r}: choose 'mean' or 'sum'")
-        if self.sched['kind'] == 'plateau' and not self.valid: raise ValueError(f'{self.name}: a plateau needs images to watch, so hold some out with valid=0.1')
-        if self.grow and self.grow[-1][0] < 1: raise ValueError(f'{self.name}: grow must go on to the end of the run, up to a share of 1')
+        self._refuse_nonsense()
 
-# %% ../nbs/01e_recipes.ipynb #c007
+# %% ../nbs/01e_recipes.ipynb #c008
+@patch
+def _refuse_nonsense(self:Recipe):
+    for name, ok, want in (('epochs', 0 < self.epochs < math.inf, 'a number above 0'), ('bs', self.bs > 0 and self.bs == int(self.bs), 'a whole number above 0'),
+                           ('clip', self.clip >= 0, '0 or more'), ('valid', self.valid >= 0, '0 or more'), ('ema', 0 <= self.ema < 1, '0 or more and below 1'),
+                           ('label_smoothing', 0 <= self.label_smoothing < 1, '0 or more and below 1')):
+        if not ok: raise ValueError(f'{self.name}: {name} is {getattr(self, name)}: give {want}')
+    make_sched(self.sched)(0., self.epochs)  # one that cannot be of this length says so
+    if self.loss not in ('mean', 'sum'): raise ValueError(f"loss is {self.loss!r}: choose 'mean' or 'sum'")
+    if self.sched['kind'] == 'plateau' and not self.valid: raise ValueError(f'{self.name}: a plateau needs images to watch, so hold some out with valid=0.1')
+    shares = [g[0] for g in self.grow]
+    if shares and (shares[-1] < 1 or shares != sorted(shares)): raise ValueError(f'{self.name}: grow has the shares {shares}: they must rise, up to 1 at the end of the run')
+
+# %% ../nbs/01e_recipes.ipynb #c009
 @patch
 def to_dict(self:Recipe,
 )->dict: # of numbers, strings, tuples and dicts; ready for JSON
@@ -70,7 +78,7 @@ def from_dict(cls:Recipe,
     try: return cls(**made({**d, 'improved': made(d.get('improved', {}))}))
     except (TypeError, AttributeError, LookupError, ArithmeticError) as e: raise ValueError(f'this describes no recipe ({e}): compare it with what to_dict gives') from None
 
-# %% ../nbs/01e_recipes.ipynb #c009
+# %% ../nbs/01e_recipes.ipynb #c011
 @patch
 def change(self:Recipe,
     **kw, # settings and their new values
@@ -90,7 +98,7 @@ def form(self:Recipe,
     if name != 'improved' or not self.improved: raise ValueError(f"{self.name} has {'faithful and improved forms' if self.improved else 'a faithful form only'}, not {name!r}")
     return self.change(**self.improved)
 
-# %% ../nbs/01e_recipes.ipynb #c011
+# %% ../nbs/01e_recipes.ipynb #c013
 _SGD = dict(kind='sgd', lr=0.01, momentum=0.9)
 _BETTER = dict(pipeline=Pipeline(pad=4, pad_mode='reflect', crop=32, flip='alternate', holes=(1, 1), hole_size=(8, 8)), label_smoothing=0.1,
                opt=dict(kind='muon', lr=0.12, momentum=0.6, head_lr=0.5, bias_lr=0.1, bias_momentum=0.85, weight_decay=2e-4))
@@ -110,7 +118,7 @@ _SIX = [
         24, 128, 'layer4', author=87.51, about='One third of the rate every ten epochs', improved=_quick(8)),
 ]
 
-# %% ../nbs/01e_recipes.ipynb #c012
+# %% ../nbs/01e_recipes.ipynb #c014
 _SIX += [
     Recipe('eva4_plateau', 'resnet18', Pipeline(flip=0.5, holes=(1, 1), hole_size=(8, 8)), dict(kind='sgd', lr=0.07, momentum=0.9, weight_decay=0.004),
         dict(kind='plateau', patience=3, gamma=0.2), 30, 512, 'layer3', valid=0.1, author=90.71,
@@ -123,7 +131,7 @@ _SIX += [
         improved=_quick(20, rotate=8, brightness=0.05, contrast=0.05, holes=(2, 2), hole_size=(4, 12))),
 ]
 
-# %% ../nbs/01e_recipes.ipynb #c014
+# %% ../nbs/01e_recipes.ipynb #c016
 _OURS = [
     Recipe('fast', 'fast_net', Pipeline(pad=2, pad_mode='reflect', flip='alternate'),
         dict(kind='muon', lr=0.24, momentum=0.6, head_lr=0.67, bias_lr=0.053, bias_momentum=0.85, weight_decay=0.004, whiten_epochs=3),
@@ -149,7 +157,7 @@ def recipe_table(
     return pd.DataFrame([dict(recipe=r.name, network=r.arch, optimiser=r.opt['kind'], rate=r.opt['lr'], schedule=r.sched['kind'], epochs=r.epochs,
         batch=r.bs, cam=r.cam_layer, author=f'{r.author:.2f}' if r.author else '', forms='faithful, improved' if r.improved else 'faithful') for r in RECIPES.values()])
 
-# %% ../nbs/01e_recipes.ipynb #c023
+# %% ../nbs/01e_recipes.ipynb #c025
 class Growing:
     "Training batches whose images grow along a recipe's `grow`; otherwise like `Batches`."
     def __init__(self,
@@ -177,7 +185,7 @@ class Growing:
         "Which images a batch holds: the same at every size."
         return self.plain.batch_idxs(epoch, i)
 
-# %% ../nbs/01e_recipes.ipynb #c025
+# %% ../nbs/01e_recipes.ipynb #c027
 @patch
 def batch(self:Growing,
     epoch:int, # from 0

@@ -53,7 +53,7 @@ def exponential(
     "Multiply the rate by `gamma` every epoch, evenly within it."
     return gamma ** t
 
-# %% ../nbs/01a_schedules.ipynb #c007b
+# %% ../nbs/01a_schedules.ipynb #c009
 def steps_in(
     epochs:float, # of the whole run
     spe:int, # steps in an epoch
@@ -61,7 +61,7 @@ def steps_in(
     "How many steps a run takes, a last part of one counted as a whole."
     return math.ceil(epochs * spe - 1e-9)
 
-# %% ../nbs/01a_schedules.ipynb #c009
+# %% ../nbs/01a_schedules.ipynb #c011
 def one_cycle(
     t:float, # epochs passed, from 0 to `total`
     total:float, # epochs of the whole run
@@ -84,7 +84,7 @@ def cycle_momentum(
     low, high = moms
     return min(high, high + (low - high) * (factor - start) / (1 - start))
 
-# %% ../nbs/01a_schedules.ipynb #c015
+# %% ../nbs/01a_schedules.ipynb #c017
 def plateau(
     t:float, # epochs passed
     total:float, # epochs of the whole run
@@ -103,16 +103,18 @@ def plateau(
         if bad > patience: factor, bad = max(factor * gamma, least), 0
     return factor
 
-# %% ../nbs/01a_schedules.ipynb #c017
+# %% ../nbs/01a_schedules.ipynb #c019
 SCHEDULES = dict(flat=flat, linear=linear, cosine=cosine, step=step, exponential=exponential, one_cycle=one_cycle, plateau=plateau)
 
 def make_sched(
     spec:dict, # `kind`, a name in `SCHEDULES`, with that schedule's arguments; `moms` stays outside
 ): # function of `t` and `total` (and `losses` for a plateau) that gives the factor
-    "The schedule that `spec` describes. Raises ValueError for a kind or an argument that does not exist."
+    "The schedule that `spec` describes. Raises ValueError for a kind or an argument that does not exist or makes no sense."
     kw = {k: v for k, v in spec.items() if k not in ('kind', 'moms')}
     kind = spec.get('kind')
     if kind not in SCHEDULES: raise ValueError(f'schedule {kind!r} is not known: choose one of {", ".join(SCHEDULES)}')
+    bad = [k for k, v in kw.items() if isinstance(v, (int, float)) and not 0 <= v < math.inf]
+    if bad: raise ValueError(f'{bad[0]} of {kind} is {kw[bad[0]]}: give a number of 0 or more')
     if 'moms' in spec and kind != 'one_cycle': raise ValueError(f'moms goes with one_cycle, not with {kind}')
     sched = partial(SCHEDULES[kind], **kw)
     try:
@@ -121,6 +123,7 @@ def make_sched(
     except TypeError as e: raise ValueError(f'schedule {kind}: {e}') from None
     return sched
 
+# %% ../nbs/01a_schedules.ipynb #c020
 def plot_sched(
     spec:dict, # as for `make_sched`
     total:float, # epochs of the run

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 import numpy as np
+from filelock import FileLock
 from .data import CIFAR10_SHA256, Data, ImageSet, _checked
 
 # %% ../nbs/00a_sources.ipynb #c009
@@ -137,8 +138,10 @@ def read_cifar(source:str,  # 'cifar10' or 'cifar100'
     def read(train, fetch=False): return kind(root, train=train, download=fetch)
     try: parts = read(True), read(False)
     except RuntimeError:
-        download(kind.url, Path(root)/kind.filename, kind.tgz_md5)
-        parts = read(True, fetch=True), read(False)
+        Path(root).mkdir(parents=True, exist_ok=True)
+        with FileLock(Path(root)/f'{source}.lock'):
+            download(kind.url, Path(root)/kind.filename, kind.tgz_md5)
+            parts = read(True, fetch=True), read(False)
     sets = [ImageSet(np.ascontiguousarray(p.data), p.targets, p.classes, None, f'{name}, {s}', s) for p, s in zip(parts, ('train', 'test'))]
     for ds in sets:
         if source == 'cifar10' and hashlib.sha256(ds.x).hexdigest() != CIFAR10_SHA256[ds.split]:

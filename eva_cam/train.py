@@ -54,6 +54,16 @@ def _batches(recipe, data, stats, seed, device):
     return train, evals
 
 # %% ../nbs/02_train.ipynb #c011
+def _network(recipe, train, stats, seed):
+    with torch.random.fork_rng(): torch.manual_seed(seed); model = build_model(recipe.arch, len(train.classes), **recipe.arch_kw)
+    if recipe.cam_layer not in dict(model.named_modules()): raise ValueError(f'{recipe.arch} has no layer {recipe.cam_layer!r} to explain: choose cam_layer from layer_table')
+    if isinstance(model, FastNet): whiten_init(model, normalize(train.x[:5000], *stats))
+    try:
+        with eval_mode(model), torch.no_grad(): model(normalize(train.x[:1], *stats))
+    except RuntimeError as e: raise ValueError(f'{recipe.arch} cannot take images of {"x".join(map(str, train.x.shape[1:3]))} pixels ({str(e).splitlines()[0]}): resize them') from None
+    return model
+
+# %% ../nbs/02_train.ipynb #c012
 def learner_for(
     recipe, # a name in `RECIPES`, or a `Recipe`
     data='sample', # `Data`, or a source for `load_data`
@@ -64,19 +74,15 @@ def learner_for(
 )->Learner: # ready to `fit`
     "Build everything that `recipe` describes. Raises ValueError for an unknown recipe or unusable data."
     recipe, data = get_recipe(recipe), data if isinstance(data, Data) else load_data(data)
+    if not 0 <= seed < 2**63: raise ValueError(f'seed is {seed}: give a whole number from 0 to below 2**63')
     if data.train is None: raise ValueError('there are no training images: give a folder with train/ and test/, or another source')
     if recipe.valid and data.valid is None:
         train, valid = hold_out(data.train, round(recipe.valid * (len(data.train) if recipe.valid < 1 else 1)))
         data = Data(train, data.test, valid)
     stats = data.train.stats()
     if not min(stats[1]): raise ValueError(f'all pixels of a channel of {data.train.name} are alike: there is nothing to learn, so look at the images')
-    with torch.random.fork_rng(): torch.manual_seed(seed); model = build_model(recipe.arch, len(data.train.classes), **recipe.arch_kw)
-    if isinstance(model, FastNet): whiten_init(model, normalize(data.train.x[:5000], *stats))
+    model, x = _network(recipe, data.train, stats, seed), normalize(data.train.x[:64], *stats)
     device = join_devices() or device
-    x = normalize(data.train.x[:64], *stats)
-    try:
-        with eval_mode(model), torch.no_grad(): model(x[:1])
-    except RuntimeError as e: raise ValueError(f'{recipe.arch} cannot take images of {"x".join(map(str, x.shape[2:]))} pixels ({str(e).splitlines()[0]}): resize them') from None
     compute = compute or choose_compute(model, x, device)
     train, evals = _batches(recipe, data, stats, seed, compute.device)
     cbs = [*([Clip(recipe.clip)] if recipe.clip else []), *([EMA(recipe.ema)] if recipe.ema else []), *kw.pop('cbs', ())]
@@ -85,11 +91,12 @@ def learner_for(
     learn.recipe, learn.data, learn.stats = recipe, data, stats
     return learn
 
-# %% ../nbs/02_train.ipynb #c015
+# %% ../nbs/02_train.ipynb #c016
 @patch
 def result(self:Learner,
 )->dict: # recipe and its settings, seed, epochs, accuracies from 0 to 1, seconds of training, device and versions
-    "The figures of a finished run, measured on the test images."
+    "The figures of a finished run, measured on the test images. Raises ValueError where there are none."
+    if 'test' not in self.evals: raise ValueError('there are no test images to measure on: give some')
     with computing(self.compute):
         plain, y = predict(self.eval_model, self.evals['test'], compute=self.compute)
         both, _ = predict(self.eval_model, self.evals['test'], True, self.compute)
@@ -109,7 +116,7 @@ def save(self:Learner,
     return save_weights(self.eval_model, path, dict(arch=r.arch, arch_kw=r.arch_kw, classes=self.train.ds.classes, mean=self.stats[0], std=self.stats[1], cam_layer=r.cam_layer,
         recipe=r.to_dict(), seed=self.seed, data=self.data.train.digest(), history=self.history, versions=dict(torch=torch.__version__, eva_cam=version('eva_cam')), **meta), half)
 
-# %% ../nbs/02_train.ipynb #c017
+# %% ../nbs/02_train.ipynb #c018
 def train_recipe(
     recipe, # a name in `RECIPES`, or a `Recipe`
     data='sample', # `Data`, or a source for `load_data`
@@ -141,7 +148,7 @@ def train_recipe(
             write_aside(Path(out) / 'result.json', json.dumps(learn.figures, indent=1).encode())
     return learn
 
-# %% ../nbs/02_train.ipynb #c029
+# %% ../nbs/02_train.ipynb #c030
 @call_parse
 def eva_cam_train(
     recipe:str='fast', # name of the recipe; --list shows them

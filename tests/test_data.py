@@ -1,5 +1,6 @@
 "What a notebook cell cannot test of 00a: downloads that break off, and pickles that must not be opened."
-import hashlib, http.server, io, pickle, tarfile, threading
+import hashlib, http.server, io, pickle, tarfile, threading, time
+from concurrent.futures import ThreadPoolExecutor
 import numpy as np, pytest
 from torchvision import datasets
 from eva_cam.data import load_data
@@ -7,10 +8,11 @@ from eva_cam.sources import download
 
 class Flaky(http.server.BaseHTTPRequestHandler):
     "Serves `content`, honours Range, and hangs up after `patience` bytes."
-    content, patience, asked = b'', 0, []
+    content, patience, delay, asked = b'', 0, 0, []
     def do_GET(self):
         start = int((self.headers.get('Range') or 'bytes=0-')[6:-1])
         Flaky.asked.append(start)
+        time.sleep(self.delay)
         self.send_response(206 if start else 200)
         self.send_header('Content-Length', str(len(self.content) - start))
         self.end_headers()
@@ -89,3 +91,10 @@ def test_a_pickle_with_another_digest_is_never_opened(tiny_cifar, tmp_path):
 def test_cifar10_that_is_not_cifar10_is_refused(tiny_cifar, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, 'CIFAR10', datasets.CIFAR100)
     with pytest.raises(ValueError, match='train pixels are not the published ones'): load_data('cifar10', root=tmp_path)
+
+def test_two_processes_that_ask_at_once_download_once(tiny_cifar, tmp_path, monkeypatch):
+    "As those that train together do; one would otherwise take the other's file away."
+    monkeypatch.setattr(Flaky, 'delay', 0.3)
+    with ThreadPoolExecutor(2) as pool:
+        for data in pool.map(lambda _: load_data('cifar100', root=tmp_path / 'new'), range(2)): assert (data.train.x == tiny_cifar['train']).all()
+    assert Flaky.asked == [0]

@@ -83,15 +83,17 @@ def test_two_thousand_steps_hold_the_memory_flat():
     assert len(rest) == 3 and max(rest) <= 1.01 * first, p.stdout
 
 TWO = '''
-import json, os, sys, torch, torch.distributed as dist
+import copy, json, os, sys, torch, torch.distributed as dist
 from eva_cam.compute import Compute
 from eva_cam.recipes import RECIPES
 from eva_cam.train import learner_for
-r = RECIPES['eva6_layernorm'].change(arch_kw=dict(width=4, norm='layer', pool='max'), bs=60, epochs=0.2, valid=200)
-learn = learner_for(r, seed=2, compute=Compute(dtype='float64', threads=1))
-seen = []
-learn.model.register_forward_pre_hook(lambda m, a: seen.append(a[0].sum((1, 2, 3)).tolist()) if m.training else None)
-learn.fit()
+r = RECIPES['eva6_layernorm'].change(arch_kw=dict(width=4, norm='layer', pool='max'), bs=61, epochs=0.2, valid=200, clip=0.5, ema=0.9)
+def make(): return learner_for(r, seed=2, compute=Compute(dtype='float64', threads=1), micro=13)
+learn, seen = make(), [[] for _ in range(6)]
+hook = learn.model.register_forward_pre_hook(lambda m, a: seen[learn.step].extend(a[0].sum((1, 2, 3)).tolist()) if m.training else None)
+learn.fit(); hook.remove()
+again = make().load_state(copy.deepcopy(make().fit(2).state())).fit()
+assert again.losses == learn.losses and all(torch.equal(a, b) for m in ('model', 'eval_model') for a, b in zip(getattr(again, m).parameters(), getattr(learn, m).parameters()))
 every = [seen]
 if learn.world > 1: every = [None] * learn.world; dist.all_gather_object(every, seen)
 if learn.rank == 0:
@@ -106,7 +108,7 @@ def test_two_processes_see_the_same_images_and_lose_the_same(tmp_path):
         cmd = [sys.executable, script] if n == 1 else [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', script]
         r = subprocess.run([*map(str, cmd), str(tmp_path / f'{n}.json')], capture_output=True, text=True, timeout=300, env=env); assert r.returncode == 0, r.stderr[-2000:]
     one, two = (json.loads((tmp_path / f'{n}.json').read_text()) for n in (1, 2))
-    assert (one['world'], two['world'], one['shares'], two['shares']) == (1, 2, [60], [30, 30])
+    assert (one['world'], two['world'], one['shares'], two['shares']) == (1, 2, [61], [31, 30])
     assert one['images'] == two['images'] and len(one['losses']) == 6
     torch.testing.assert_close(two['losses'], one['losses'], rtol=0, atol=1e-5)
     for k in ('train_loss', 'train_accuracy', 'valid_loss', 'valid_accuracy', 'test_loss', 'test_accuracy'):
