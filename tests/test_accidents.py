@@ -145,7 +145,12 @@ def test_a_run_can_be_taken_back():
         learn.opt.param_groups[1]['stop'] = 1
         return learn
     learn = make().fit(2); early = copy.deepcopy(learn.state())
-    learn.fit(4)
+    class Late:
+        def before_step(self, learn):
+            if learn.step == 6: raise Lost
+    learn.cbs.append(Late())
+    with pytest.raises(Lost): learn.fit()
+    learn.cbs.clear()
     assert learn.load_state(early).fit().losses == make().fit().losses and len(learn.losses) == 8
 
 def test_a_learner_of_ones_own_refuses_the_checkpoint_of_another(tmp_path):
