@@ -63,7 +63,7 @@ def _network(recipe, train, stats, seed):
     except RuntimeError as e: raise ValueError(f'{recipe.arch} cannot take images of {"x".join(map(str, train.x.shape[1:3]))} pixels ({str(e).splitlines()[0]}): resize them') from None
     return model
 
-# %% ../nbs/02_train.ipynb #c012
+# %% ../nbs/02_train.ipynb #c013
 def learner_for(
     recipe, # a name in `RECIPES`, or a `Recipe`
     data='sample', # `Data`, or a source for `load_data`
@@ -91,7 +91,7 @@ def learner_for(
     learn.recipe, learn.data, learn.stats = recipe, data, stats
     return learn
 
-# %% ../nbs/02_train.ipynb #c016
+# %% ../nbs/02_train.ipynb #c017
 @patch
 def result(self:Learner,
 )->dict: # recipe and its settings, seed, epochs, accuracies from 0 to 1, seconds of training, device and versions
@@ -116,7 +116,7 @@ def save(self:Learner,
     return save_weights(self.eval_model, path, dict(arch=r.arch, arch_kw=r.arch_kw, classes=self.train.ds.classes, mean=self.stats[0], std=self.stats[1], cam_layer=r.cam_layer,
         recipe=r.to_dict(), seed=self.seed, data=self.data.train.digest(), history=self.history, versions=dict(torch=torch.__version__, eva_cam=version('eva_cam')), **meta), half)
 
-# %% ../nbs/02_train.ipynb #c018
+# %% ../nbs/02_train.ipynb #c019
 def train_recipe(
     recipe, # a name in `RECIPES`, or a `Recipe`
     data='sample', # `Data`, or a source for `load_data`
@@ -148,7 +148,7 @@ def train_recipe(
             write_aside(Path(out) / 'result.json', json.dumps(learn.figures, indent=1).encode())
     return learn
 
-# %% ../nbs/02_train.ipynb #c030
+# %% ../nbs/02_train.ipynb #c031
 @call_parse
 def eva_cam_train(
     recipe:str='fast', # name of the recipe; --list shows them
