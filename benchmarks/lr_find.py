@@ -88,9 +88,9 @@ def shares(losses):
     w = np.exp((min(losses) - np.array(losses)) / 0.05)
     return w / w.sum()
 
-def best_rate(net, seed, trained=None):
+def best_rate(net, seed):
     "The centre of the rates, and the loss of each training, by its rate; RATES and as many more on either side as it takes until the outermost count for nothing."
-    trained = trained or {lr: [held_loss(net, seed, lr, order) for order in range(ORDERS)] for lr in RATES}
+    trained = {lr: [held_loss(net, seed, lr, order) for order in range(ORDERS)] for lr in RATES}
     while True:
         trained = dict(sorted(trained.items()))
         counts, lrs = shares([statistics.mean(t) for t in trained.values()]), list(trained)

@@ -124,8 +124,9 @@ class SaveCheckpoints:
         state, models = learn.state(), {learn.model, learn.eval_model}  # one, where nothing is averaged
         bad = [n for m in models for n, v in m.state_dict().items() if v.is_floating_point() and not v.isfinite().all()]
         if bad: raise Diverged(f'{bad[0]} is no longer finite after step {learn.step}; {learn._good()}; try a lower rate')
-        learn.last_checkpoint = checkpoint_path(self.folder, learn.step)
-        if learn.rank == 0: write_checkpoint(state, learn.last_checkpoint); keep_newest(self.folder)
+        path = checkpoint_path(self.folder, learn.step)
+        if learn.rank == 0: write_checkpoint(state, path); keep_newest(self.folder)
+        learn.last_checkpoint = path
         self.written = time.perf_counter()
 
     def before_fit(self, learn): self._claim(learn); self.written = time.perf_counter()

@@ -80,7 +80,7 @@ class Learner:
         self.sched, self.spe = make_sched(self.spec), len(train)
         self._refuse_nonsense()
         self.settings = settings or dict(sched=self.spec, epochs=epochs, bs=train.bs, images=len(train.ds), loss=loss, label_smoothing=label_smoothing,
-            opt=type(opt).__name__, lr=[g['initial_lr'] for g in opt.param_groups], weight_decay=[g['weight_decay'] for g in opt.param_groups])
+            opt=type(opt).__name__, lr=[g['initial_lr'] for g in opt.param_groups], weight_decay=[g.get('weight_decay') for g in opt.param_groups])
         self._begin()
 
 # %% ../nbs/01f_learner.ipynb #c013
@@ -156,7 +156,7 @@ def one_step(self:Learner,
 # %% ../nbs/01f_learner.ipynb #c023
 @patch
 def _pieces(self:Learner, xb, yb):
-    self._n, self._step_loss, self._moving = len(yb), 0., False
+    self._n, self._step_loss = len(yb), 0.
     xb, yb = xb[self.rank::self.world], yb[self.rank::self.world]
     n = -(-len(yb) // (self.micro or len(yb)))
     for k, piece in enumerate(zip(xb.tensor_split(n), yb.tensor_split(n)), 1):  # of about one size: batch norm cannot use a single image
@@ -270,7 +270,7 @@ def _good(self:Learner): return f'the last good checkpoint is {self.last_checkpo
 def _whole(self:Learner):
     "A context for one step: an error before the weights move leaves no trace."
     buffers, sums, chance = list(self.model.buffers()), self._sums.clone(), rng_state()
-    kept = [b.clone() for b in buffers]
+    kept, self._moving = [b.clone() for b in buffers], False
     try: yield
     except BaseException:
         state = self.scaler.state_dict()
