@@ -88,7 +88,7 @@ def load_state(self:Learner,
     name:str='the checkpoint', # for messages
 )->Learner: # itself
     "Go on where `state` was made. Raises ValueError if it belongs to other settings, and says which."
-    lacking = {'settings', 'compute', 'kind', 'world', 'step', 'model', 'opt', 'scaler', 'chance', 'cbs', 'sums', 'history'} - set(state)
+    lacking = set('settings compute kind world step seconds history losses lrs sums micro model opt scaler chance cbs'.split()) - set(state)
     if lacking: raise ValueError(f'{name} is of no run of a Learner, for it has no {sorted(lacking)[0]}: give one that SaveCheckpoints wrote')
     remembering = sorted(type(cb).__name__ for cb in self.cbs if hasattr(cb, 'state'))
     diff = differences(state['settings'], self.settings) + differences(dict(devices=state['world'], callbacks=sorted(state['cbs'])), dict(devices=self.world, callbacks=remembering))

@@ -7,7 +7,7 @@ from eva_cam.callbacks import EMA, Clip
 from eva_cam.compute import Compute
 from eva_cam.data import Batches, Pipeline, load_data
 from eva_cam.learner import Learner
-from eva_cam.lr_find import lr_find
+from eva_cam.lr_find import borrowed, lr_find
 from eva_cam.models import resnet18
 from eva_cam.optim import make_opt
 from eva_cam.recipes import RECIPES
@@ -86,3 +86,11 @@ def test_the_finder_leaves_average_and_scaler_alone():
     lr_find(learn, steps=8, sweeps=1, end=1)
     for k, v in learn.eval_model.state_dict().items(): assert_close(v, before[k], rtol=0, atol=0)
     assert learn.scaler.state_dict() == scale and learn.eval_model is not learn.model
+
+def test_a_borrowed_learner_comes_back_with_a_scaler_that_can_step():
+    "One that has unscaled and not stepped would refuse to unscale again."
+    class Once:
+        def before_step(self, learn): learn.cbs.remove(self); raise RuntimeError('on purpose')
+    learn = learner(compute=Compute(dtype='float16'), cbs=[Clip(1.), Once()])
+    with pytest.raises(RuntimeError, match='on purpose'), borrowed(learn): learn.one_step(*learn.train.batch(0, 0))
+    assert learn.fit(1).step == 1
