@@ -19,6 +19,9 @@ from .gradcam import FLAGS, _device, _finish, explain_errors, gradcam, overlay, 
 from .models import write_aside
 
 # %% ../nbs/05_report.ipynb #c008
+class _Meta(dict):
+    def __missing__(self, key): raise ValueError(f'meta does not say {key!r}: give the Interpretation a meta with layer, method, mean and std')
+
 class Interpretation:
     "What a classifier said about every image of a set, and where it looked on those it got wrong. Raises ValueError where the arrays do not fit together."
     def __init__(self,
@@ -30,11 +33,12 @@ class Interpretation:
         model:nn.Module=None, # the model itself, for maps of further images
         meta:dict=None, # layer, method, mean, std, and whatever says how the model was made
     ):
-        self.ds, self.logits, self.rows, self.maps, self.feats, self.model, self.meta = ds, logits, rows, maps, feats, model, dict(meta or {})
+        self.ds, self.logits, self.rows, self.maps, self.feats, self.model, self.meta = ds, logits, rows, maps, feats, model, _Meta(meta or {})
         N, C = len(ds), len(ds.classes)
         if logits.shape != (N, C): raise ValueError(f'logits are {logits.shape} but the data have {N} images and {C} classes: take a model with {C} outputs, or data with its classes')
         if not np.isfinite(logits).all(): raise ValueError('some logits are not finite: the model diverged, or its weights do not fit')
-        if len(maps) != len(rows): raise ValueError(f'{len(maps)} pairs of maps for {len(rows)} rows: give one pair a row')
+        if not ((0 <= ds.y) & (ds.y < C)).all(): raise ValueError(f'labels are from {ds.y.min()} to {ds.y.max()} but there are {C} classes: number them from 0 to {C - 1}')
+        if maps.ndim != 4 or maps.shape[:2] != (len(rows), 2): raise ValueError(f'maps are {maps.shape} for {len(rows)} rows: give one pair a row, ({len(rows)},2,h,w)')
         z = logits - logits.max(1, keepdims=True).astype(np.float64)
         lse, at = np.log(np.exp(z).sum(1)), np.arange(N)
         self.y, self.pred = ds.y, logits.argmax(1)
@@ -71,6 +75,19 @@ class _Features:
             yield xb, yb
 
 # %% ../nbs/05_report.ipynb #c016
+def _check_model(model, ds, x, meta):
+    "Raise ValueError for a model that cannot be for these images and classes."
+    try:
+        with undisturbed(model), torch.no_grad(): out = model(x)
+    except (RuntimeError, AssertionError) as e:
+        raise ValueError(f'the model cannot take RGB images of {"x".join(map(str, ds.x.shape[1:3]))} pixels ({(str(e) or type(e).__name__).splitlines()[0]}): resize them, or take another model') from None
+    if not isinstance(out, torch.Tensor) or out.ndim != 2: raise ValueError(f'the model returns {f"a tensor of {out.ndim} dimensions" if isinstance(out, torch.Tensor) else type(out).__name__}: it must return logits (N,classes) as one tensor')
+    C, theirs, ours = out.shape[1], [str(c) for c in (meta or {}).get('classes') or ()], [str(c) for c in ds.classes]
+    if C != len(ours): raise ValueError(f'the model has {C} outputs but the data have {len(ours)} classes: take a model made for these classes')
+    if theirs != ours and sorted(theirs) == sorted(ours):
+        at = next(i for i in range(C) if theirs[i] != ours[i])
+        raise ValueError(f'class {at} is {theirs[at]!r} in the weights and {ours[at]!r} in the data: give the data with its classes in the order of the weights')
+
 LEAST_CERTAIN = 20 # images explained where there is no mistake
 
 def interpret(
@@ -83,14 +100,12 @@ def interpret(
     bs:int=None, # images a batch; None takes 500 at 32x32 and fewer where they are larger
     meta:dict=None, # how the model was made, kept for the report
 )->Interpretation: # with maps of the predicted and the true class for each misclassified image
-    "Evaluate and explain in one pass. Raises ValueError for an empty set, or for a model whose logits do not match the classes or that cannot take images of this size."
+    "Evaluate and explain in one pass. Raises ValueError for an empty set, and for a model that cannot take such images or was made for other classes."
     if not len(ds): raise ValueError(f'{ds.name or "the data set"} is empty: there is nothing to report')
-    try:
-        with undisturbed(model), torch.no_grad(): C = model(normalize(ds.x[:1], mean, std).to(_device(model))).shape[-1]
-    except RuntimeError as e: raise ValueError(f'the model cannot take images of {"x".join(map(str, ds.x.shape[1:3]))} pixels ({str(e).splitlines()[0]}): resize them') from None
-    if C != len(ds.classes): raise ValueError(f'the model has {C} outputs but the data have {len(ds.classes)} classes: take a model made for these classes')
+    first = normalize(ds.x[:1], mean, std).to(_device(model))
+    _check_model(model, ds, first, meta)
     bs = bs or max(16, 500 * 32 * 32 // (ds.x.shape[1] * ds.x.shape[2]))
-    layer = layer or pick_layer(model, normalize(ds.x[:1], mean, std).to(_device(model)))
+    layer = layer or pick_layer(model, first)
     with _Features(model, Batches(ds, bs, mean=mean, std=std)) as watched: seen = explain_errors(model, watched, layer, method=method)
     rows = seen.wrong.cpu().numpy()
     if len(rows): maps = seen.cams.raw
@@ -399,8 +414,8 @@ def gallery(self:Interpretation,
     pairs:bool=True, # image and overlay side by side; False: the overlay alone
 )->Picture: # each with its predicted and its true class
     "Images with what the model called them, plain or with their maps. Raises ValueError where there is none."
-    rows = (self.pick() if rows is None else np.asarray(rows, np.int64))[:n]
-    if not len(rows): raise ValueError('no image is misclassified, so there is no gallery of mistakes: pass rows, such as pick(wrong=False, by="unsure")')
+    none_wrong, rows = rows is None, (self.pick() if rows is None else np.asarray(rows, np.int64))[:n]
+    if not len(rows): raise ValueError('no image is misclassified: pass rows, such as pick(wrong=False, by="unsure")' if none_wrong else 'there is no image to show: pick other rows')
     tiles, names, across = self.ds.x[rows], self.ds.classes, 2 if which and pairs else 1
     if which:
         heat = self.overlays(rows, which, alpha, cmap)
@@ -420,7 +435,7 @@ def save(self:Interpretation,
     "Write everything but the model to a folder of `pixels.npz`, `results.npz` and `manifest.json`. Raises ValueError where another thing is in the way."
     path = Path(path)
     if path.exists() and not (path/'manifest.json').is_file(): raise ValueError(f'{path.name} is there already and is no saved interpretation: choose another name')
-    aside, old = path.with_name(path.name + '.aside'), path.with_name(path.name + '.old')
+    aside, old = (path.with_name(f'.{path.name}.eva_cam.{k}') for k in ('aside', 'old'))  # names that nobody else takes
     if old.exists() and not path.exists(): os.replace(old, path)  # a save that was killed between its two renames
     for p in (aside, old): shutil.rmtree(p, ignore_errors=True)
     feats = {} if self.feats is None else dict(feats=self.feats)
@@ -442,7 +457,7 @@ def load_interpretation(
     path:str, # folder written by `Interpretation.save`
     model:nn.Module=None, # the model, where further maps are wanted
 )->Interpretation: # as it was saved
-    "Read a saved interpretation. Raises FileNotFoundError, or ValueError for a folder that is damaged."
+    "Read a saved interpretation. Raises FileNotFoundError, or ValueError for a folder that is damaged or of another model."
     path = Path(path)
     if not (path/'manifest.json').is_file(): raise FileNotFoundError(f'no interpretation in {path.name}: give a folder written by save')
     try:
@@ -451,7 +466,13 @@ def load_interpretation(
         logits, rows, maps, meta, same = r['logits'], r['rows'], r['maps'], dict(says['meta']), ds.digest() == says['digest']
     except Exception as e: raise ValueError(f'{path.name} is damaged ({type(e).__name__}): save it again') from None
     if not same: raise ValueError(f'{path.name} has been altered since it was saved: its images have another digest')
-    return Interpretation(ds, logits, rows, maps, r.get('feats'), model, meta)
+    found = Interpretation(ds, logits, rows, maps, r.get('feats'), model, meta)
+    if model is not None:
+        x = normalize(ds.x[:1], found.meta['mean'], found.meta['std']).to(_device(model))
+        _check_model(model, ds, x, meta)
+        with undisturbed(model), torch.no_grad(): z = model(x).float().cpu().numpy()
+        if not np.allclose(z, logits[:1], rtol=.05, atol=.05): raise ValueError(f'this model is not the one of {path.name}: it gives image 0 other logits')
+    return found
 
 # %% ../nbs/05_report.ipynb #c076
 @patch

@@ -75,7 +75,7 @@ def test_an_interpretation_that_was_killed_between_two_names_is_not_lost(tmp_pat
     "The next save finds it under its other name; should that one fail, too, it is still there."
     import eva_cam.report as report
     interp = made(60)
-    interp.save(tmp_path / 'kept').rename(tmp_path / 'kept.old')
+    interp.save(tmp_path / 'kept').rename(tmp_path / '.kept.eva_cam.old')
     with monkeypatch.context() as m, pytest.raises(OSError):
         m.setattr(report.np, 'savez_compressed', lambda *a, **kw: (_ for _ in ()).throw(OSError('disk full')))
         interp.save(tmp_path / 'kept')
