@@ -57,8 +57,9 @@ def border_share(
     K, h, w = raw.shape
     H, W = size
     def along(cells, n):
-        up, cut = nn.functional.interpolate(torch.eye(cells)[:, None], n, mode='linear', align_corners=False)[:, 0].numpy(), round(n * width)
-        return up.sum(1), up[:, cut:n - cut].sum(1)
+        up, px, rim = nn.functional.interpolate(torch.eye(cells)[:, None], n, mode='linear', align_corners=False)[:, 0].numpy(), np.arange(n), n * width
+        inside = (np.minimum(px + 1, n - rim) - np.maximum(px, rim)).clip(0, 1)  # the part of each pixel that is not on the rim
+        return up.sum(1), up @ inside
     (all_y, in_y), (all_x, in_x) = along(h, H), along(w, W)
     all_, inner = np.outer(all_y, all_x).ravel(), np.outer(in_y, in_x).ravel()
     m = np.maximum(raw.reshape(K, -1), 0)

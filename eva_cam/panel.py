@@ -93,7 +93,8 @@ def words(
     flag = {'predicted': flags[0], 'true': flags[1], 'difference': ''}[shown.which]
     m = np.abs(np.asarray(shown.map[0]))
     measure = f'the map is {flag}: it explains nothing' if flag else f'border {100*border_share(m[None], size)[0]:.0f} % (even: {100*border_area():.0f} %), half of it on {100*half_area(m):.0f} % of the image'
-    return f'<b>{name(interp.y[row])}</b> taken for <b>{name(interp.pred[row])}</b>, image {interp.ds.idxs[row]}, loss {interp.loss[row]:.2f}<br>Map: {measure}'
+    verdict = f'taken for <b>{name(interp.pred[row])}</b>' if interp.wrong[row] else 'recognised'
+    return f'<b>{name(interp.y[row])}</b> {verdict}, image {interp.ds.idxs[row]}, loss {interp.loss[row]:.2f}<br>Map: {measure}'
 
 # %% ../nbs/05c_panel.ipynb #c019
 class Panel:
@@ -132,7 +133,7 @@ def _wire(self:Panel):
     for choice in (self.true, self.pred, self.order): choice.observe(self._choose, 'value')
     for seen in (self.at, self.layer, self.method, self.which, self.cmap): seen.observe(self._look, 'value')
     self.alpha.observe(self._blend, 'value')
-    self.back.on_click(lambda _: self.step(-1)); self.on.on_click(lambda _: self.step(1)); self.keep.on_click(lambda _: self.save())
+    self.back.on_click(lambda _: self.step(-1)); self.on.on_click(lambda _: self.step(1)); self.keep.on_click(self._saved)
     self._choose()
 
 # %% ../nbs/05c_panel.ipynb #c022
@@ -181,8 +182,8 @@ def row(self:Panel):
 @patch
 def _look(self:Panel, change=None):
     "Another image or another map of it."
-    self.shown, self.status.value = None, ''
-    if not self.rows: self.note.value, self.chart.value, self.picture.value = 'No misclassified image has this true and this predicted class.', '', b''
+    self.shown = None
+    if not self.rows: self.note.value, self.chart.value, self.picture.value = 'No image with a map has this true and this predicted class.', '', b''
     else:
         row = self.row
         self.chart.value = bars(self.interp, row)
@@ -194,6 +195,7 @@ def _look(self:Panel, change=None):
 @patch
 def _blend(self:Panel, change=None):
     "Another strength of the heat: pixels only."
+    self.status.value = ''  # what was saved is no longer what is seen
     if self.shown: self.picture.value = Picture(self.shown.enlarged(self.alpha.value), '').encode('PNG', compress_level=1)
 
 # %% ../nbs/05c_panel.ipynb #c028
@@ -208,6 +210,12 @@ def save(self:Panel,
     self.status.value = f'Saved as {escape(path.name)}'
     return path
 
+@patch
+def _saved(self:Panel, button=None):
+    "Save, or say why not."
+    try: self.save()
+    except (ValueError, OSError) as e: self.status.value = f'<b>Not saved:</b> {escape(str(e))}'
+
 # %% ../nbs/05c_panel.ipynb #c030
 @patch
 def strip(self:Panel,
@@ -217,9 +225,9 @@ def strip(self:Panel,
     alphas = 0, .25, .5, .75, 1
     views = [Shown(self.interp, r, self._raw(r), self.which.value, self.cmap.value) for r in self.rows[:n]]
     names = self.interp.ds.classes
-    said = [[f'{names[self.interp.y[r]]} as {names[self.interp.pred[r]]}' if a == 0 else f'blend {a:.2f}'] for r in self.rows[:n] for a in alphas]
+    said = [[(f'{names[self.interp.y[r]]} as {names[self.interp.pred[r]]}' if self.interp.wrong[r] else names[self.interp.y[r]]) if a == 0 else f'blend {a:.2f}'] for r in self.rows[:n] for a in alphas]
     return mosaic(np.stack([v.blend(a) for v in views for a in alphas]) if views else np.zeros((0, 1, 1, 3), np.uint8), said, len(alphas),
-                  f'{len(views)} misclassified images, each at five strengths of the heat, from the image alone to the heat alone', 1, map_key(self.which.value, self.cmap.value))
+                  f'{len(views)} images, each at five strengths of the heat, from the image alone to the heat alone', 1, map_key(self.which.value, self.cmap.value))
 
 @patch
 def _repr_mimebundle_(self:Panel, include=None, exclude=None):

@@ -179,4 +179,4 @@ Promise.all(sheets.map(s => s.decode())).then(() => {
   key(); const q = new URLSearchParams(location.hash.slice(1));
   set({ true: q.get("true"), pred: q.get("pred"), group: q.has("group") ? +q.get("group") : null, order: q.get("order") });
   document.body.dataset.ready = "yes";
-});
+}).catch(() => { $("#how_many").textContent = "The pictures in this file cannot be read: it is damaged, or too large for the memory of this browser."; });

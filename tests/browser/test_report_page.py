@@ -1,5 +1,5 @@
 "The report in a real browser: every control moved, every picture compared with the direct call."
-import io
+import io, re
 import matplotlib, numpy as np, pytest
 from PIL import Image
 from eva_cam.html import write_report
@@ -115,8 +115,13 @@ def test_lists_and_orders(page, interp):
 
 def test_sentences_groups_and_strips_show_their_images(page, interp):
     for b in page.query_selector_all('.words .show, .group button[data-show]'):
+        what = b.evaluate('b => JSON.parse(b.dataset.show)')
         b.click()
-        assert 0 < count(page) <= interp.wrong.sum()
+        if 'only' in what: want = page.evaluate('ks => ks.map(k => P.rows[k].row)', what['only'])
+        elif 'group' in what: want = page.evaluate('g => P.rows.slice(0, P.gallery.length).filter(r => r.g === g).map(r => r.row)', what['group'])
+        else: want = interp.pick(true=what.get('true'), pred=what.get('pred')).tolist()
+        while page.is_visible('#more'): page.click('#more')
+        assert sorted(shown_rows(page)) == sorted(want) and count(page) == len(want) > 0
     assert page.query_selector_all('.strip .card canvas')
 
 def test_large_view_by_keyboard(page, interp):
@@ -181,6 +186,17 @@ def test_prints(page):
     assert pdf[:4] == b'%PDF' and len(pdf) > 50_000
     page.emulate_media(media='print')
     assert not page.is_visible('#bar') and page.is_visible('#gallery')
+
+def test_a_dark_screen_prints_on_white(page):
+    page.emulate_media(color_scheme='dark'); page.wait_for_selector('html[data-theme=dark]')
+    assert page.evaluate('getComputedStyle(document.body).backgroundColor') != 'rgb(255, 255, 255)'
+    page.emulate_media(color_scheme='dark', media='print')
+    assert page.evaluate('getComputedStyle(document.body).backgroundColor') == 'rgb(255, 255, 255)'
+
+def test_a_damaged_picture_is_said(tab, file, tmp_path):
+    (tmp_path / 'spoilt.html').write_text(re.sub(r'(data:image/webp;base64,)[A-Za-z0-9+/]{40}', r'\g<1>' + 'A' * 40, file.read_text(encoding='utf-8')), encoding='utf-8')
+    tab.goto((tmp_path / 'spoilt.html').as_uri())
+    tab.wait_for_function("document.querySelector('#how_many').textContent.includes('cannot be read')", timeout=5000)
 
 def test_narrow_screen_has_no_sideways_scroll(page):
     page.set_viewport_size(dict(width=390, height=800))
