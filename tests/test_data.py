@@ -1,5 +1,5 @@
 "What the cells of 00 and 00a have no room for: archives of arrays as people make them, downloads that break off, and pickles that must not be opened."
-import hashlib, http.server, io, pickle, tarfile, threading, time, warnings
+import hashlib, http.server, io, pickle, shutil, tarfile, threading, time, warnings
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np, pytest
 from torchvision import datasets
@@ -13,6 +13,7 @@ class Flaky(http.server.BaseHTTPRequestHandler):
         start = int((self.headers.get('Range') or 'bytes=0-')[6:-1])
         Flaky.asked.append(start)
         time.sleep(self.delay)
+        if start and start >= len(self.content): return self.send_error(416)
         self.send_response(206 if start else 200)
         self.send_header('Content-Length', str(len(self.content) - start))
         self.end_headers()
@@ -45,6 +46,14 @@ def test_a_part_of_something_else_is_not_kept(flaky, tmp_path):
     assert not list(tmp_path.iterdir())
     download(flaky, tmp_path/'archive', hashlib.md5(Flaky.content).hexdigest())
     with pytest.raises(ValueError, match='another digest'): download(flaky, tmp_path/'archive', '0'*32)
+
+@pytest.mark.parametrize('more', [0, 7])
+def test_a_part_at_least_as_long_as_the_file_is_fetched_anew(more, flaky, tmp_path):
+    "A server has nothing from there on and answers 416, for ever."
+    Flaky.content, Flaky.patience = b'right'*1000, 10**6
+    (tmp_path/'archive.part').write_bytes(b'x'*(5000 + more))
+    assert download(flaky, tmp_path/'archive', hashlib.md5(Flaky.content).hexdigest()).read_bytes() == Flaky.content
+    assert Flaky.asked == [5000 + more, 0] and [p.name for p in tmp_path.iterdir()] == ['archive']
 
 class Bomb:
     "A pickle that leaves a mark when it is opened."
@@ -87,6 +96,14 @@ def test_a_pickle_with_another_digest_is_never_opened(tiny_cifar, tmp_path):
     (tmp_path/'tiny'/'test').write_bytes(pickle.dumps(Bomb(tmp_path/'exploded')))
     with pytest.raises(ValueError, match='another digest'): load_data('cifar100', root=tmp_path)
     assert not (tmp_path/'exploded').exists()
+
+@pytest.mark.parametrize('wound', [lambda f: f.unlink(), lambda f: f.write_bytes(b'x')])
+def test_damaged_names_of_classes_are_said_with_what_to_delete(wound, tiny_cifar, tmp_path):
+    load_data('cifar100', root=tmp_path)
+    wound(tmp_path/'tiny'/'meta')
+    with pytest.raises(ValueError, match='tiny is damaged .*; delete that folder'): load_data('cifar100', root=tmp_path)
+    shutil.rmtree(tmp_path/'tiny')
+    assert load_data('cifar100', root=tmp_path).train.classes == ['apple', 'bee'] and Flaky.asked == [0]
 
 def test_cifar10_that_is_not_cifar10_is_refused(tiny_cifar, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, 'CIFAR10', datasets.CIFAR100)

@@ -116,6 +116,18 @@ def test_photographs(kind, many, tmp_path):
         for skip in (False, True): refused_or_read(lambda: load_data(tmp_path / 'in', size=8, skip_bad=skip, cache=False), tmp_path)
     fuzz(many // 6 + 1, damaged(buf.getvalue()), attempt)
 
+def test_kept_photographs(many, tmp_path):
+    "Whatever became of a file in the cache: as many photographs of that size are had, and nothing else is left there."
+    for c in ('cat', 'dog'): (tmp_path / 'in' / c).mkdir(parents=True); Image.new('RGB', (9, 7)).save(tmp_path / 'in' / c / 'a.png')
+    def read(): return load_data(tmp_path / 'in', size=8, cache=tmp_path / 'cache').test.x
+    read(); kept = next((tmp_path / 'cache').iterdir()); whole = kept.read_bytes()
+    def attempt(content):
+        kept.write_bytes(content)
+        with warnings.catch_warnings(): warnings.simplefilter('ignore'); assert read().shape == (2, 8, 8, 3)
+        assert [p.name for p in kept.parent.iterdir()] == [kept.name]
+    fuzz(many // 2, damaged(whole[:128]).map(lambda h: h + whole[128:]), attempt)
+    fuzz(many // 2, damaged(whole), attempt)
+
 def test_checkpoints(many, tmp_path):
     whole = write_checkpoint(dict(model=dict(w=torch.arange(6.)), step=3, losses=[.5]), tmp_path / 'ckpt_00000003.pt').read_bytes()
     def attempt(content):
