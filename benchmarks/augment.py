@@ -5,6 +5,7 @@
 Pad 4, crop, flip, one hole of 8x8, batches of 512 of 50,000 images (the shipped 2,000, repeated, so that memory behaves as
 with a whole data set). All engines run in this one process, in turn, ROUNDS times; a ratio is the median of the rounds'
 ratios. The batched engine works on one thread; albumentations in this process (0 workers) or in 2 worker processes.
+Each side does the same work: bytes are compared with bytes, which nobody normalised, and floats with floats.
 """
 import json, os, platform, resource, sys, time
 from pathlib import Path
@@ -17,11 +18,11 @@ PLAIN = Pipeline(pad=4, flip=0.5, holes=(1, 1), hole_size=(8, 8))
 RICH = Pipeline(pad=4, flip=0.5, rotate=8, brightness=0.05, contrast=0.05, holes=(1, 1), hole_size=(8, 8))
 
 class PerImage(torch.utils.data.Dataset):
-    "The usual way: one image at a time, augmented, normalised and made a tensor by albumentations."
-    def __init__(self, ds, pipeline):
+    "The usual way: one image at a time, augmented by albumentations and, unless bytes are wanted, normalised and made a tensor by it."
+    def __init__(self, ds, pipeline, bytes_only=False):
         from albumentations.pytorch import ToTensorV2
-        A = albumentations()
-        self.ds, self.compose = ds, A.Compose([*pipeline.compose(32, 32).transforms, A.Normalize(CIFAR10_MEAN, CIFAR10_STD, p=1), ToTensorV2(p=1)], p=1)
+        A, self.ds, self.compose = albumentations(), ds, pipeline.compose(32, 32)
+        if not bytes_only: self.compose = A.Compose([*self.compose.transforms, A.Normalize(CIFAR10_MEAN, CIFAR10_STD, p=1), ToTensorV2(p=1)], p=1)
     def __len__(self): return len(self.ds)
     def __getitem__(self, i): return self.compose(image=self.ds.x[i])['image'], int(self.ds.y[i])
 
@@ -65,24 +66,27 @@ def measure():
     "Every measure: name to (value, goal, unit, rounds)."
     sample = load_data().train
     images = ImageSet(np.tile(sample.x, (25, 1, 1, 1)), np.tile(sample.y, 25), sample.classes)
-    theirs = {name: PerImage(ImageSet(images.x.copy(), images.y, images.classes), p) for name, p in (('plain', PLAIN), ('rich', RICH))}
+    own = ImageSet(images.x.copy(), images.y, images.classes)
+    theirs = dict(plain=PerImage(own, PLAIN), rich=PerImage(own, RICH), bytes=PerImage(own, PLAIN, bytes_only=True))
     before = resident()
     plain, rich = (Batches(images, BS, p, shuffle=True) for p in (PLAIN, RICH))
     for epoch in range(3):
         for i in range(len(plain)): plain.batch(epoch, i)
     rich.batch(0, 0)
     held = before and resident() - before + sample.x.nbytes*25  # the images before padding were given back
-    speeds = {k: [] for k in ('ours uint8', 'ours float', 'ours rich', 'theirs 0', 'theirs 2', 'theirs rich')}
+    speeds = {k: [] for k in ('ours uint8', 'ours float', 'ours rich', 'theirs uint8 0', 'theirs uint8 2', 'theirs 0', 'theirs 2', 'theirs rich')}
     for _ in range(ROUNDS):
+        speeds['theirs uint8 0'].append(loader_speed(theirs['bytes'], 0, 8))
         speeds['theirs 0'].append(loader_speed(theirs['plain'], 0, 8))
         speeds['ours uint8'].append(batches_speed(plain.raw))
         speeds['ours float'].append(batches_speed(plain.batch))
+        speeds['theirs uint8 2'].append(loader_speed(theirs['bytes'], 2, 16))
         speeds['theirs 2'].append(loader_speed(theirs['plain'], 2, 16))
         speeds['theirs rich'].append(loader_speed(theirs['rich'], 0, 6))
         speeds['ours rich'].append(batches_speed(rich.batch, 20))
     def ratio(a, b, goal): return (float(np.median(r := np.divide(speeds[a], speeds[b]))), goal, 'times', np.round(r, 2).tolist())
     rows = {'normalised float32, against 0 workers': ratio('ours float', 'theirs 0', 60), 'normalised float32, against 2 workers': ratio('ours float', 'theirs 2', 35),
-            'uint8, against 0 workers': ratio('ours uint8', 'theirs 0', 100), 'uint8, against 2 workers': ratio('ours uint8', 'theirs 2', 60),
+            'uint8, against 0 workers': ratio('ours uint8', 'theirs uint8 0', 100), 'uint8, against 2 workers': ratio('ours uint8', 'theirs uint8 2', 60),
             'with rotation and brightness, against 0 workers': ratio('ours rich', 'theirs rich', 5)}
     for k, v in speeds.items(): rows[f'images a second, {k}'] = (float(np.median(v)), None, 'images/s', np.round(v).tolist())
     padded = images.padded(PLAIN.pad, PLAIN.pad_mode, PLAIN.fill255).nbytes

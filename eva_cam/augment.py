@@ -17,7 +17,7 @@ STEPS = dict(crop=('pad', 'pad_mode', 'crop'), flip=('flip',), rotate=('rotate',
 
 def show_augmentations(ds,        # `ImageSet` to take images from
                        pipeline:Pipeline, # what to show
-                       n:int=5,   # number of images, a row each
+                       n:int=5,   # number of images, a row each; fewer where there are fewer
                        seed:int=0, # which images and which draws
                        scale:int=2, # pixels of the screen per pixel of an image, across
                        ax=None    # matplotlib Axes; default: a new figure
@@ -29,13 +29,14 @@ def show_augmentations(ds,        # `ImageSet` to take images from
         alone = replace(plain, **{k: getattr(pipeline, k) for k in fields})
         if alone != plain: columns[name] = replace(alone, flip=1.) if name == 'flip' else alone
     columns['all together'] = replace(pipeline, flip=0.5) if pipeline.flip == 'alternate' else pipeline
-    (h, w), grid = ds.x.shape[1:3], np.full((n, len(columns), *ds.x.shape[1:]), 255, np.uint8)
+    n, (h, w) = len(rows), ds.x.shape[1:3]
+    grid = np.full((n, len(columns), max(h, pipeline.crop or 0), max(w, pipeline.crop or 0), 3), 255, np.uint8)
     for c, alone in enumerate(columns.values()):
         some = ds.subset(rows)
         out = alone.apply(some.padded(alone.pad, alone.pad_mode, alone.fill255), np.arange(n), alone.draw(n, h, w, keyed_rng(seed, DRAWS, 2, c)))
         grid[:, c, :out.shape[1], :out.shape[2]] = out
     names = list(columns) + ['']*(n - 1)*len(columns)
-    return show_images(grid.reshape(-1, h, w, 3), names, cols=len(columns), scale=scale, title='each augmentation alone, then all together', ax=ax)
+    return show_images(grid.reshape(-1, *grid.shape[2:]), names, cols=len(columns), scale=scale, title='each augmentation alone, then all together', ax=ax)
 
 # %% ../nbs/00b_augment.ipynb #c012
 def albumentations(): # the module

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 @dataclass(frozen=True)
 class Compute:
     "Where and how to compute. Raises ValueError for a device or a dtype that it does not know."
-    device:str='cpu' # torch device, such as 'cpu', 'cuda' or 'cuda:1'
+    device:str='cpu' # torch device or its name, such as 'cpu', 'cuda' or 'cuda:1'; kept as a name
     dtype:str='float32' # of convolutions and products: 'float32', 'bfloat16', 'float16' (with a loss scaler) or 'float64'
     channels_last:bool=False # channels of a pixel side by side
     threads:int=0 # on the CPU; 0 leaves torch's own number
@@ -30,8 +30,10 @@ class Compute:
     strips:bool=False # narrow maps are convolved side by side, see `strip_conv2d`
 
     def __post_init__(self):
-        try: torch.device(self.device)
-        except RuntimeError: raise ValueError(f"device {self.device!r} is not known: choose 'cpu', 'cuda' or 'mps'") from None
+        try: device = torch.device(self.device)
+        except (RuntimeError, TypeError): device = None
+        if device is None or device.type not in ('cpu', 'cuda', 'mps'): raise ValueError(f"device {self.device!r} is not known: choose 'cpu', 'cuda' or 'mps'")
+        object.__setattr__(self, 'device', 'cpu' if device.type == 'cpu' else str(device))
         if self.dtype not in ('float32', 'bfloat16', 'float16', 'float64'): raise ValueError(f'dtype {self.dtype!r} is not known: choose float32, bfloat16, float16 or float64')
 
     def __str__(self):
@@ -156,13 +158,15 @@ def gpu_dtype(
 def choose_compute(
     model:nn.Module, # to be trained
     x:Tensor, # a few images (N,3,H,W), for the probe
-    device:str=None, # torch device; the best one there is if not given
+    device:str=None, # torch device or its name; the best one there is if not given
 )->Compute: # with its reason in `why`
     "Number format, layout, strips and threads for this machine: by generation on a GPU, by `probe` on a CPU, plain on anything else. Several processes take what the first one chose. Raises ValueError for a device that is not there."
-    device = Compute(device or best_device()).device
-    if device.startswith('cuda') and not torch.cuda.is_available(): raise ValueError(f'there is no {device} here: leave the device out, and the best one there is will be taken')
-    if device == 'cpu': chosen = probe(model, x)
-    elif not device.startswith('cuda'): chosen = Compute(device, why='float32 is the safe choice here')
+    asked = Compute(device or best_device())
+    device, kind = asked.device, asked.kind
+    there = dict(cpu=1, cuda=torch.cuda.device_count() if torch.cuda.is_available() else 0, mps=int(torch.backends.mps.is_available()))[kind]
+    if (torch.device(device).index or 0) >= there: raise ValueError(f'there is no {device} here: leave the device out, and the best one there is will be taken')
+    if kind == 'cpu': chosen = probe(model, x)
+    elif kind == 'mps': chosen = Compute(device, why='float32 is the safe choice here')
     else:
         cap = torch.cuda.get_device_capability(device)
         chosen = Compute(device, gpu_dtype(cap), True, why=f'{torch.cuda.get_device_name(device)}, compute capability {cap[0]}.{cap[1]}')
@@ -171,7 +175,7 @@ def choose_compute(
     dist.broadcast_object_list(said)
     return replace(said[0], device=device)
 
-# %% ../nbs/01d_compute.ipynb #c034
+# %% ../nbs/01d_compute.ipynb #c036
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _MAP_FROM = -1, -3, -4, 32 * 2**20  # names of mallopt(3), and where its rule ends
 
 _keeping = []  # the contexts that are open: the outermost gives the memory back
@@ -190,7 +194,7 @@ def keep_memory():
             for name, value in ((_MMAP_MAX, 65536), (_MMAP_THRESHOLD, _MAP_FROM), (_TRIM_THRESHOLD, 4 * _MAP_FROM)): libc.mallopt(name, value)
             libc.malloc_trim(0)
 
-# %% ../nbs/01d_compute.ipynb #c039
+# %% ../nbs/01d_compute.ipynb #c041
 @contextmanager
 def computing(
     c:Compute, # as chosen
@@ -205,7 +209,7 @@ def computing(
         torch.set_num_threads(n)
         torch.backends.cudnn.benchmark = trying
 
-# %% ../nbs/01d_compute.ipynb #c042
+# %% ../nbs/01d_compute.ipynb #c044
 def hardware_name(
     device:str='cpu', # torch device
 )->str: # such as 'Intel(R) Xeon(R) Processor with AMX, 2 threads'

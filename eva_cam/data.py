@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CIFAR10_CLASSES', 'CIFAR10_MEAN', 'CIFAR10_STD', 'CIFAR10_SHA256', 'ORDER', 'DRAWS', 'FLIPS', 'HOLD_OUT', 'SHOW',
-           'MOST_BYTES', 'ImageSet', 'Data', 'resize', 'keyed_rng', 'hold_out', 'read_arrays', 'load_data',
-           'pixel_stats', 'normalize', 'denormalize', 'show_images', 'show_classes', 'Pipeline', 'Batches']
+           'MOST_BYTES', 'MOST_CLASSES', 'ImageSet', 'Data', 'resize', 'keyed_rng', 'hold_out', 'read_arrays',
+           'load_data', 'pixel_stats', 'normalize', 'denormalize', 'show_images', 'show_classes', 'Pipeline', 'Batches']
 
 # %% ../nbs/00_data.ipynb #c003
 import hashlib, json, sys, warnings, zipfile
@@ -77,10 +77,13 @@ def digest(self:ImageSet)->str: # 64 hexadecimal digits
 def resize(x:np.ndarray, # images (N,H,W,3) uint8
            size:int      # side of the square result in pixels
           )->np.ndarray: # (N,size,size,3) uint8
-    "Images at another size: area averages where they shrink, bilinear where they grow."
+    "The central squares of images at another size: area averages where they shrink, bilinear where they grow."
     import cv2
     if x.shape[1:3] == (size, size): return x
-    how = cv2.INTER_AREA if size <= min(x.shape[1:3]) else cv2.INTER_LINEAR
+    side = min(x.shape[1:3])
+    top, left = ((n - side)//2 for n in x.shape[1:3])
+    x = x[:, top:top + side, left:left + side]
+    how = cv2.INTER_AREA if size <= side else cv2.INTER_LINEAR
     out = np.empty((len(x), size, size, 3), np.uint8)
     for i, im in enumerate(x): cv2.resize(im, (size, size), out[i], interpolation=how)
     return out
@@ -118,11 +121,13 @@ def keyed_rng(seed:int,      # 0 or more
 
 # %% ../nbs/00_data.ipynb #c024
 def hold_out(ds:ImageSet, # training images
-             n:int,       # how many of them to hold out, 1..len(ds)-1
+             n:float,     # how many of them to hold out, 1..len(ds)-1; below 1, as a share of all
              seed:int=0   # which ones
             )->tuple:     # the rest and the held-out images, both ImageSet, in data-set order
     "Split `n` images off `ds`, each class giving its share. Raises ValueError where `n` is out of range."
-    if not 0 < n < len(ds): raise ValueError(f'cannot hold out {n} of {len(ds)} training images; ask for 1..{len(ds)-1}')
+    k = round(n*len(ds)) if 0 < n < 1 else n
+    if not 0 < k < len(ds) or k != int(k): raise ValueError(f'cannot hold out {n} of {len(ds)} training images; ask for 1..{len(ds)-1}, or for a share such as 0.1')
+    n = int(k)
     rng, share = keyed_rng(seed, HOLD_OUT), np.bincount(ds.y, minlength=len(ds.classes))*n/len(ds)
     take = np.floor(share).astype(int)
     take[np.argsort(take - share, kind='stable')[:n - take.sum()]] += 1
@@ -154,24 +159,41 @@ def read_arrays(path # an .npz
     except Exception as e: raise ValueError(f'{path} is not a readable .npz ({type(e).__name__}: {e}); make it again with numpy.savez') from e  # foreign bytes can fail anyhow
     raise ValueError(f'{path} would unpack to {size/2**30:,.0f} GB, and {MOST_BYTES/2**30:.0f} is the most that is read; split it')
 
+# %% ../nbs/00_data.ipynb #c028
+MOST_CLASSES = 100_000 # that labels without names may make; ImageNet-21k, a large collection, has 21,841
+
+def _class_names(path, a):
+    "The names in `classes` of the arrays `a`, or else numbers up to the largest training label."
+    if 'classes' in a:
+        names = a['classes']
+        if names.ndim != 1 or names.dtype.kind not in 'USiu': raise ValueError(f'{path}: classes must be a row of names, not of shape {names.shape} and type {names.dtype}; make it with numpy.array and a list of words')
+        return [c.decode(errors='replace') if isinstance(c, bytes) else str(c) for c in names.tolist()]
+    n = int(a['y_train'].max(initial=0)) + 1
+    if n > MOST_CLASSES: raise ValueError(f'{path}: y_train has the label {n - 1}, which would make {n:,} classes; number the classes from 0, or name them all in classes')
+    empty = sorted(set(range(n)).difference(*(np.unique(a[k]).tolist() for k in ('y_train', 'y_test'))))
+    if empty: warnings.warn(f'{path}: no image has the label {", ".join(map(str, empty[:5]))}{", ..." if len(empty) > 5 else ""}, so {len(empty)} of {n} classes are empty; number the classes from 0, or name them in classes', stacklevel=2)
+    return [str(i) for i in range(n)]
+
 def _read_npz(path, skip_bad):
     "`Data` from an .npz of x_train, y_train, x_test, y_test and perhaps classes; grey images become RGB."
     missing = {'x_train', 'y_train', 'x_test', 'y_test'} - set(a := read_arrays(path))
     if missing: raise ValueError(f'{path} lacks {", ".join(sorted(missing))}; it has {", ".join(sorted(a)) or "nothing"}')
+    for s in ('train', 'test'):
+        x, y = a[f'x_{s}'], a[f'y_{s}']
+        if x.dtype != np.uint8 or x.ndim not in (3, 4) or 0 in x.shape[1:]: raise ValueError(f'{path}: x_{s} has shape {x.shape} and type {x.dtype}; images must be uint8 of 0..255, in shape (N,H,W), (N,H,W,1) or (N,H,W,3)')
+        if y.dtype.kind not in 'iu': raise ValueError(f'{path}: y_{s} has the type {y.dtype}; labels must be whole numbers from 0, and classes may name them')
     known = all(hashlib.sha256(np.ascontiguousarray(a[f'x_{s}'])).hexdigest() == d for s, d in CIFAR10_SHA256.items())
-    classes, name = CIFAR10_CLASSES if known else range(int(a['y_train'].max(initial=0)) + 1), 'CIFAR-10' if known else Path(path).stem
-    if 'classes' in a: classes = a['classes']
+    classes, name = CIFAR10_CLASSES if known and 'classes' not in a else _class_names(path, a), 'CIFAR-10' if known else Path(path).stem
     def split(s):
         x = a[f'x_{s}'] if a[f'x_{s}'].ndim == 4 else a[f'x_{s}'][..., None]
-        x = x.repeat(3, 3) if x.shape[-1] == 1 else x
-        return _checked(ImageSet(x, a[f'y_{s}'].reshape(-1), [str(c) for c in classes], None, f'{name}, {s}', s), skip_bad)
+        return _checked(ImageSet(x.repeat(3, 3) if x.shape[-1] == 1 else x, a[f'y_{s}'].reshape(-1), classes, None, f'{name}, {s}', s), skip_bad)
     return Data(split('train'), split('test'))
 
-# %% ../nbs/00_data.ipynb #c029
+# %% ../nbs/00_data.ipynb #c030
 def load_data(source='sample',     # 'sample', 'cifar10', 'cifar100', the path of an .npz or of a folder, or 'hf:' and a name
-              valid:int=0,         # training images to hold out for choices, each class giving its share
+              valid:float=0,       # training images to hold out for choices, each class giving its share; below 1, as a share of all
               seed:int=0,          # which ones
-              size:int=None,       # side to resize to in pixels; None keeps the images' own
+              size:int=None,       # side of the square images in pixels, cut from the middle and resized; None keeps the images' own
               root='data',         # folder that downloads go into
               skip_bad:bool=False, # leave out what does not decode or has no class, with a warning, instead of raising
               cache=None           # folder for decoded photographs; None is the user's cache folder, False keeps none
@@ -187,8 +209,11 @@ def load_data(source='sample',     # 'sample', 'cifar10', 'cifar100', the path o
     elif Path(source).is_dir(): data = sources.read_folder(source, size, skip_bad, cache)
     elif Path(source).is_file(): data = _read_npz(source, skip_bad)
     else: raise FileNotFoundError(f"no data at {source}; give 'sample', 'cifar10', 'cifar100', an .npz, a folder of class folders, or 'hf:' and a name")
-    for ds in (data.train, data.test, data.valid):
-        if size and ds: ds.x = resize(ds.x, size)
+    splits = [ds for ds in (data.train, data.test, data.valid) if ds is not None]
+    for ds in splits:
+        if size: ds.x = resize(ds.x, size)
+    sizes = {f'{ds.split} {ds.x.shape[1]}x{ds.x.shape[2]}': ds.x.shape[1:3] for ds in splits}
+    if len(set(sizes.values())) > 1: raise ValueError(f'{source} has images of several sizes: {", ".join(sizes)}; pass size=, the side that all should get')
     if valid and (data.train is None or data.valid): raise ValueError(f'{source} has {"its own validation images" if data.train else "no training images"}: leave valid out')
     if valid: data.train, data.valid = hold_out(data.train, valid, seed)
     return data
@@ -418,15 +443,16 @@ def padded(self:ImageSet,
            mode:str='constant',  # or 'reflect'
            fill:tuple=(0, 0, 0)  # colour 0..255 of constant padding
           )->np.ndarray:         # (N, H+2*pad, W+2*pad, 3) uint8, contiguous
-    "The padded images, made at the first call; `x` becomes a view of their inside. Raises ValueError where reflection has too few pixels."
+    "The padded images, made at the first call and for another `x`, which becomes a view of their inside. Raises ValueError where reflection has too few pixels."
     key, (n, h, w, _) = (pad, mode, fill), self.x.shape
     if mode == 'reflect' and pad >= min(h, w): raise ValueError(f'cannot reflect {pad} pixels of images of {h}x{w}; pad by less than their side')
-    if self._pad is None or self._pad[0] != key:
+    if self._pad is None or self._pad[0] != key or self._pad[2] is not self.x:
         edge = np.ascontiguousarray(self.x) if not pad else np.empty((n, h + 2*pad, w + 2*pad, 3), np.uint8)
         if pad: edge[:], edge[:, pad:pad + h, pad:pad + w] = fill, self.x
         for i in range(0, n if mode == 'reflect' else 0, 1000):
             edge[i:i + 1000] = np.pad(self.x[i:i + 1000], ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode)
-        self._pad, self.x = (key, edge), edge[:, pad:pad + h, pad:pad + w]
+        self.x = edge[:, pad:pad + h, pad:pad + w]
+        self._pad = key, edge, self.x
     return self._pad[1]
 
 # %% ../nbs/00_data.ipynb #c062

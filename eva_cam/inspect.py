@@ -48,14 +48,13 @@ def find_duplicates(a:ImageSet,       # the images
                     b:ImageSet=None,  # others to compare them with, as the test split; None looks within `a`
                     alike:float=0.975 # least correlation of a near copy, in -1..1
                    ):                 # pandas DataFrame: kind, alike, row, idx and label of both images; most alike first
-    "Pairs of images that are exact or near copies of one another."
+    "All pairs of images that are exact or near copies of one another."
     import pandas as pd
     other = a if b is None else b
     digests = [[hashlib.sha256(im.tobytes()).digest() for im in ds.x] for ds in (a, other)]
-    first, found = {}, {}
-    for i, d in enumerate(digests[0]): first.setdefault(d, i)
-    for j, d in enumerate(digests[1]):
-        if d in first and not (b is None and first[d] == j): found[first[d], j] = 1.
+    copies, found = {}, {}
+    for i, d in enumerate(digests[0]): copies.setdefault(d, []).append(i)
+    for j, d in enumerate(digests[1]): found.update({(i, j): 1. for i in copies.get(d, []) if b is not None or i < j})
     s, t = _signatures(a.x), _signatures(other.x)
     for i in range(0, len(s), 1000):
         product = s[i:i + 1000] @ t.T

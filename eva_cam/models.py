@@ -269,7 +269,7 @@ class _Watch(TorchFunctionMode):
             field, step = field + (k - 1) * step, step * stride
         if name in ('conv2d', 'linear'): self.macs += out[0].numel() * args[1][0].numel()
         for o in out if isinstance(out, (list, tuple)) else [out]:  # a split gives several
-            if isinstance(o, Tensor): o._field = (math.inf if name in _WHOLE else field, step)
+            if isinstance(o, Tensor): o._field = (math.inf if name in _WHOLE and not (name == 'linear' and args[0].ndim == 4) else field, step)
         return out
 
 # %% ../nbs/01_models.ipynb #c045
@@ -408,10 +408,13 @@ def save_weights(
     return write_aside(Path(path), save(tensors, metadata={'eva_cam': header}))
 
 # %% ../nbs/01_models.ipynb #c072
+_FETCH = ('weights', 'weights_backbone', 'pretrained', 'pretrained_cfg', 'pretrained_cfg_overlay', 'checkpoint_path')  # arguments that look for weights elsewhere
+_FETCHED = {'torchvision/inception_v3': dict(transform_input=True), 'torchvision/googlenet': dict(transform_input=True, aux_logits=False)}  # what torchvision changes with weights of its own
+
 def load_weights(
     path:str, # file written by `save_weights`
 )->tuple: # the model in evaluation mode with float32 weights, and its meta as a dict
-    "Build the network that the file describes and load its weights. Raises FileNotFoundError, or ValueError for a file that is cut, altered or not ours. Runs no code from the file."
+    "Build the network that the file describes and load its weights. Raises FileNotFoundError, or ValueError for a file that is cut, altered or not ours. Runs no code from the file, and opens and fetches no other."
     from safetensors import safe_open, SafetensorError
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f'no weights at {path.name}: give the path of a file written by save_weights')
@@ -423,6 +426,8 @@ def load_weights(
     try: meta = json.loads(header); seal, arch, n, kw = meta.pop('sha256'), meta['arch'], len(meta['classes']), dict(meta['arch_kw'])
     except (TypeError, ValueError, KeyError, AttributeError): raise ValueError(f'{path.name} was not written by save_weights: it does not say which network it is for') from None
     if _digest(tensors) != seal: raise ValueError(f'{path.name} has been altered since it was written: copy it again')
+    if not isinstance(arch, str) or ':' in arch: raise ValueError(f'{path.name} asks for the network {arch!r}, which would come from elsewhere: only {", ".join(ARCHS)}, torchvision/NAME and timm/NAME are built from a file')
+    kw = {**(_FETCHED.get(arch, {}) if kw.get('weights') else {}), **{k: v for k, v in kw.items() if k not in _FETCH}}
     try:
         with torch.device('meta') if arch in ARCHS else nullcontext(): model = build_model(arch, n, **kw)  # without memory: the weights are those of the file
         model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, assign=True)

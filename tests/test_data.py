@@ -1,5 +1,5 @@
-"What a notebook cell cannot test of 00a: downloads that break off, and pickles that must not be opened."
-import hashlib, http.server, io, pickle, tarfile, threading, time
+"What the cells of 00 and 00a have no room for: archives of arrays as people make them, downloads that break off, and pickles that must not be opened."
+import hashlib, http.server, io, pickle, shutil, tarfile, threading, time, warnings
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np, pytest
 from torchvision import datasets
@@ -13,6 +13,7 @@ class Flaky(http.server.BaseHTTPRequestHandler):
         start = int((self.headers.get('Range') or 'bytes=0-')[6:-1])
         Flaky.asked.append(start)
         time.sleep(self.delay)
+        if start and start >= len(self.content): return self.send_error(416)
         self.send_response(206 if start else 200)
         self.send_header('Content-Length', str(len(self.content) - start))
         self.end_headers()
@@ -45,6 +46,14 @@ def test_a_part_of_something_else_is_not_kept(flaky, tmp_path):
     assert not list(tmp_path.iterdir())
     download(flaky, tmp_path/'archive', hashlib.md5(Flaky.content).hexdigest())
     with pytest.raises(ValueError, match='another digest'): download(flaky, tmp_path/'archive', '0'*32)
+
+@pytest.mark.parametrize('more', [0, 7])
+def test_a_part_at_least_as_long_as_the_file_is_fetched_anew(more, flaky, tmp_path):
+    "A server has nothing from there on and answers 416, for ever."
+    Flaky.content, Flaky.patience = b'right'*1000, 10**6
+    (tmp_path/'archive.part').write_bytes(b'x'*(5000 + more))
+    assert download(flaky, tmp_path/'archive', hashlib.md5(Flaky.content).hexdigest()).read_bytes() == Flaky.content
+    assert Flaky.asked == [5000 + more, 0] and [p.name for p in tmp_path.iterdir()] == ['archive']
 
 class Bomb:
     "A pickle that leaves a mark when it is opened."
@@ -88,6 +97,14 @@ def test_a_pickle_with_another_digest_is_never_opened(tiny_cifar, tmp_path):
     with pytest.raises(ValueError, match='another digest'): load_data('cifar100', root=tmp_path)
     assert not (tmp_path/'exploded').exists()
 
+@pytest.mark.parametrize('wound', [lambda f: f.unlink(), lambda f: f.write_bytes(b'x')])
+def test_damaged_names_of_classes_are_said_with_what_to_delete(wound, tiny_cifar, tmp_path):
+    load_data('cifar100', root=tmp_path)
+    wound(tmp_path/'tiny'/'meta')
+    with pytest.raises(ValueError, match='tiny is damaged .*; delete that folder'): load_data('cifar100', root=tmp_path)
+    shutil.rmtree(tmp_path/'tiny')
+    assert load_data('cifar100', root=tmp_path).train.classes == ['apple', 'bee'] and Flaky.asked == [0]
+
 def test_cifar10_that_is_not_cifar10_is_refused(tiny_cifar, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, 'CIFAR10', datasets.CIFAR100)
     with pytest.raises(ValueError, match='train pixels are not the published ones'): load_data('cifar10', root=tmp_path)
@@ -98,3 +115,38 @@ def test_two_processes_that_ask_at_once_download_once(tiny_cifar, tmp_path, monk
     with ThreadPoolExecutor(2) as pool:
         for data in pool.map(lambda _: load_data('cifar100', root=tmp_path / 'new'), range(2)): assert (data.train.x == tiny_cifar['train']).all()
     assert Flaky.asked == [0]
+
+def npz(path, **changed):
+    "The data of an .npz of four small images, of which some arrays are changed."
+    x, y = np.zeros((4, 8, 8, 3), np.uint8), np.array([0, 1, 0, 1])
+    np.savez(path / 'a.npz', **{k: v for k, v in {**dict(x_train=x, y_train=y, x_test=x, y_test=y), **changed}.items() if v is not None})
+    return load_data(path / 'a.npz')
+
+@pytest.mark.parametrize('changed, words', [
+    (dict(y_train=None), 'lacks y_train'),
+    (dict(y_train=np.array([0, 1, 0, np.nan])), 'y_train has the type float64'),
+    (dict(y_test=np.array(list('abab'))), 'y_test has the type <U1'),
+    (dict(y_train=np.array([0, 1, 0, 2**32 - 1])), 'the label 4294967295, which would make 4,294,967,296 classes'),
+    (dict(x_train=np.zeros((4, 192), np.uint8)), r'x_train has shape \(4, 192\)'),
+    (dict(x_test=np.zeros((4, 8, 8, 3), np.float32)), 'images must be uint8'),
+    (dict(x_test=np.zeros((4, 0, 0, 3), np.uint8)), r'x_test has shape \(4, 0, 0, 3\)'),
+    (dict(x_test=np.zeros((4, 8, 9, 3), np.uint8)), 'several sizes: train 8x8, test 8x9; pass size='),
+    (dict(classes=np.array('cat')), r'classes must be a row of names, not of shape \(\)'),
+    (dict(classes=np.array([.5, 1])), 'classes must be a row of names'),
+    (dict(classes=np.array(['cat'])), 'labels lie outside 0..0')])
+def test_an_npz_that_does_not_fit_is_refused_by_name(changed, words, tmp_path):
+    with pytest.raises(ValueError, match=words): npz(tmp_path, **changed)
+
+def test_names_of_the_classes_of_an_npz(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert npz(tmp_path).train.classes == ['0', '1']
+        assert npz(tmp_path, y_train=np.array([1, 2, 1, 2]), classes=np.array(['none', 'cat', 'dog'])).train.classes == ['none', 'cat', 'dog']
+        assert npz(tmp_path, classes=np.array([b'cat', 'caf\u00e9'.encode()])).train.classes == ['cat', 'caf\u00e9']
+    with pytest.warns(UserWarning, match='no image has the label 0, so 1 of 3 classes are empty'):
+        assert npz(tmp_path, y_train=np.array([1, 2, 1, 2]), y_test=np.array([1, 2, 2, 2])).train.counts() == {'0': 0, '1': 2, '2': 2}
+
+def test_wide_images_keep_their_proportions(tmp_path):
+    wide = np.zeros((4, 8, 16, 3), np.uint8); wide[:, :, 4:12] = 9
+    npz(tmp_path, x_train=wide, x_test=wide)
+    assert (load_data(tmp_path / 'a.npz', size=4).train.x == 9).all()

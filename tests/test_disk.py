@@ -46,7 +46,26 @@ def test_links_among_images(tmp_path):
     for c in 'cat', 'dog':
         (tmp_path / 'in' / c).mkdir(parents=True); (tmp_path / 'in' / c / f'{c}.png').symlink_to(kept / 'a.png')
     (tmp_path / 'in/cat/again').symlink_to(tmp_path / 'in/cat')
-    ds = load_data(tmp_path / 'in', cache=False).test
-    assert len(ds) == 2 and (ds.x == 7).all() and ds.classes == ['cat', 'dog']
+    for cache in False, tmp_path / 'cache':
+        ds = load_data(tmp_path / 'in', cache=cache).test
+        assert len(ds) == 2 and (ds.x == 7).all() and ds.classes == ['cat', 'dog']
     (tmp_path / 'in/dog/lost.png').symlink_to(tmp_path / 'nowhere.png')
-    with pytest.raises((ValueError, FileNotFoundError), match='lost.png'): load_data(tmp_path / 'in', cache=False)
+    for cache in False, tmp_path / 'cache':
+        with pytest.raises((ValueError, FileNotFoundError), match='lost.png'): load_data(tmp_path / 'in', cache=cache)
+        with pytest.warns(UserWarning, match='lost.png'): assert len(load_data(tmp_path / 'in', cache=cache, skip_bad=True).test) == 2
+
+def test_a_cache_that_cannot_be_read_or_written(tmp_path):
+    "Read-only, full, or its files damaged: the photographs are read all the same, and nothing half written is left."
+    for c in 'cat', 'dog': (tmp_path / 'in' / c).mkdir(parents=True); Image.fromarray(np.full((8, 8, 3), 7, np.uint8)).save(tmp_path / 'in' / c / 'a.png')
+    code = 'import sys; from eva_cam.data import load_data; assert (load_data(sys.argv[1], size=200, cache=sys.argv[2]).test.x == 7).all()'
+    def said(before=None):
+        r = subprocess.run([sys.executable, '-c', code, tmp_path / 'in', tmp_path / 'cache'], preexec_fn=before, capture_output=True, text=True, timeout=300)
+        assert r.returncode == 0, r.stderr
+        return r.stderr
+    assert 'were not kept' in said(full) and names(tmp_path / 'cache') == []
+    assert said() == '' and len(names(tmp_path / 'cache')) == 1
+    kept = next((tmp_path / 'cache').iterdir()); kept.write_bytes(b''); kept.parent.chmod(0o555)
+    try: text = said(obedient)
+    finally: kept.parent.chmod(0o755)
+    assert f'{kept} is damaged' in text and 'were not kept' in text and names(tmp_path / 'cache') == [kept.name]
+    assert 'is damaged' in said() and said() == ''

@@ -36,6 +36,16 @@ def test_row_says_what_was_run(name, form, cells):
 
 def result(name): return json.loads((ROOT / 'benchmarks/results' / f'{name}.json').read_text(encoding='utf-8'))
 
+def test_augmented_bytes_are_measured_against_bytes(monkeypatch):
+    "Neither side of a ratio does work that the other is spared."
+    augment = benchmark('augment')
+    monkeypatch.setattr(augment, 'ROUNDS', 1)
+    monkeypatch.setattr(augment, 'batches_speed', lambda make, n=90: 60.)
+    monkeypatch.setattr(augment, 'loader_speed', lambda dataset, workers, n: dict(uint8=3., float32=2.)[str(dataset[0][0].dtype).split('.')[-1]])
+    monkeypatch.setattr(augment.torch.cuda, 'is_available', lambda: False)
+    ratios = {k: v for k, (v, _, unit, _) in augment.measure().items() if unit == 'times'}
+    assert len(ratios) == 5 and {k: v for k, v in ratios.items() if v != 30} == {'uint8, against 0 workers': 20, 'uint8, against 2 workers': 20}
+
 def test_rows_of_training_say_what_was_measured():
     train = result('train'); custom, resnet, over = (m['value'] for m in train['measures'])
     holds = [m['holds'] for m in train['measures']]

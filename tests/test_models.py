@@ -1,7 +1,7 @@
-"What an option of a network says holds for the whole of it."
+"What an option of a network says holds for the whole of it, and a file of weights is enough for its network."
 import pytest, torch
 from torch import nn
-from eva_cam.models import NORMS, build_model
+from eva_cam.models import NORMS, build_model, load_weights, save_weights
 
 SMALL = dict(resnet18=dict(width=8), resnet34=dict(width=8), resnet50=dict(width=8), custom_resnet=dict(width=8), fast_net=dict(widths=(8, 16, 16)))
 KINDS = dict(batch=nn.BatchNorm2d, layer=nn.GroupNorm, group=nn.GroupNorm, instance=nn.InstanceNorm2d)
@@ -27,3 +27,45 @@ def test_the_pool_takes_the_mean_or_the_largest(arch):
     x = torch.arange(32.).view(1, 2, 4, 4)
     for pool, want in (('avg', x.mean((2, 3))), ('max', x.amax((2, 3)))):
         torch.testing.assert_close(build_model(arch, pool=pool, **SMALL[arch]).pool(x).flatten(1), want)
+
+@pytest.fixture
+def asked(monkeypatch):
+    "Whatever would open other weights, or go online for them; it is refused, too."
+    import socket
+    from torchvision.models._api import WeightsEnum
+    seen = []
+    def refuse(name):
+        def f(*a, **k): seen.append(name); raise OSError('refused')
+        return f
+    for owner, name in ((socket, 'getaddrinfo'), (socket.socket, 'connect'), (torch, 'load'), (WeightsEnum, 'get_state_dict')): monkeypatch.setattr(owner, name, refuse(name))
+    return seen
+
+def stored(path, arch, kw, n=10, model=None):
+    "A file that asks for the network `arch` with the arguments `kw`."
+    return save_weights(model or build_model(arch, n), path / 'w.safetensors', dict(arch=arch, arch_kw=kw, classes=[str(i) for i in range(n)], mean=(.5,) * 3, std=(.25,) * 3))
+
+@pytest.mark.parametrize('arch, kw', [('torchvision/shufflenet_v2_x0_5', dict(weights='DEFAULT')), ('timm/resnet10t', dict(pretrained=True)), ('timm/resnet10t', dict(checkpoint_path='other.pth')),
+                                      ('timm/resnet10t', dict(pretrained=True, pretrained_cfg=dict(file='other.pth'), pretrained_cfg_overlay=dict(file='other.pth')))])
+def test_weights_come_from_their_file_alone(arch, kw, asked, tmp_path, monkeypatch):
+    if arch.startswith('timm'): pytest.importorskip('timm')
+    monkeypatch.chdir(tmp_path); (tmp_path / 'other.pth').write_bytes(b'')
+    whole = build_model(arch).eval()
+    model, _ = load_weights(stored(tmp_path, arch, kw, model=whole))
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(model(x), whole(x)); assert asked == []
+
+@pytest.mark.parametrize('arch', ['timm/hf-hub:somebody/model', 'timm/local-dir:elsewhere', 'timm/hf_hub:a/b', ['resnet18']])
+def test_names_that_lead_elsewhere_are_refused(arch, asked, tmp_path):
+    with pytest.raises(ValueError, match='would come from elsewhere'): load_weights(stored(tmp_path, arch, {}, model=nn.Linear(1, 1)))
+    assert asked == []
+
+@pytest.mark.parametrize('name', ['googlenet', 'inception_v3'])
+def test_what_torchvision_changes_with_its_weights_is_kept(name, asked, tmp_path, monkeypatch):
+    from torchvision.models import _api, get_model
+    fresh = get_model(name, init_weights=False, aux_logits=True).state_dict()
+    with monkeypatch.context() as m:
+        m.setattr(_api.WeightsEnum, 'get_state_dict', lambda *a, **k: fresh)
+        whole = build_model(f'torchvision/{name}', 1000, small=False, weights='DEFAULT').eval()
+    model, _ = load_weights(stored(tmp_path, f'torchvision/{name}', dict(weights='DEFAULT', small=False, init_weights=False), 1000, whole))
+    x = torch.rand(1, 3, 80, 80)
+    torch.testing.assert_close(model(x), whole(x)); assert asked == []
