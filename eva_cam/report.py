@@ -22,6 +22,7 @@ from .models import write_aside
 class _Meta(dict):
     def __missing__(self, key): raise ValueError(f'meta does not say {key!r}: give the Interpretation a meta with layer, method, mean and std')
 
+# %% ../nbs/05_report.ipynb #c009
 class Interpretation:
     "What a classifier said about every image of a set, and where it looked on those it got wrong. Raises ValueError where the arrays do not fit together."
     def __init__(self,
@@ -56,7 +57,7 @@ class Interpretation:
         "Share of the images that the model got right, 0..1."
         return 1 - self.wrong.mean()
 
-# %% ../nbs/05_report.ipynb #c014
+# %% ../nbs/05_report.ipynb #c015
 class _Features:
     "Context around batches that keeps what enters the last linear layer of `model` when it first runs after each of them."
     def __init__(self, model, batches):
@@ -74,7 +75,7 @@ class _Features:
             self.due = len(xb)
             yield xb, yb
 
-# %% ../nbs/05_report.ipynb #c016
+# %% ../nbs/05_report.ipynb #c017
 def _check_model(model, ds, x, meta):
     "Raise ValueError for a model that cannot be for these images and classes."
     try:

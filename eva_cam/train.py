@@ -77,7 +77,7 @@ def learner_for(
     if not 0 <= seed < 2**63: raise ValueError(f'seed is {seed}: give a whole number from 0 to below 2**63')
     if data.train is None: raise ValueError('there are no training images: give a folder with train/ and test/, or another source')
     if recipe.valid and data.valid is None:
-        train, valid = hold_out(data.train, round(recipe.valid * (len(data.train) if recipe.valid < 1 else 1)))
+        train, valid = hold_out(data.train, recipe.valid)
         data = Data(train, data.test, valid)
     stats = data.train.stats()
     if not min(stats[1]): raise ValueError(f'all pixels of a channel of {data.train.name} are alike: there is nothing to learn, so look at the images')

@@ -98,6 +98,27 @@ def test_interpretation_leaves_the_model_as_it_was():
     for k, v in model.state_dict().items(): torch.testing.assert_close(v, before[k], rtol=0, atol=0)
     assert all(p.grad is None for p in model.parameters())
 
+class Wordy(torch.nn.Module):
+    def forward(self, x): return dict(logits=x.mean((2, 3)))
+class Fussy(torch.nn.Module):
+    def forward(self, x): assert x.shape[2] == 224, 'Wrong height'
+class Shy(torch.nn.Module):
+    def forward(self, x): raise AssertionError
+
+@pytest.mark.parametrize('model,words', [(Wordy(), 'returns dict: it must return logits'), (Fussy(), r'cannot take RGB images of 32x32 pixels \(Wrong height\)'), (Shy(), r'pixels \(AssertionError\)'), (torch.nn.Identity(), 'a tensor of 4 dimensions')])
+def test_a_model_that_is_no_classifier_of_such_images_is_refused(model, words):
+    from eva_cam.data import load_data
+    from eva_cam.report import interpret
+    ds = load_data('sample').test
+    with pytest.raises(ValueError, match=words): interpret(model, ds, (.5,) * 3, (.25,) * 3)
+    with pytest.raises(ValueError, match='is empty: there is nothing to report'): interpret(model, ds.subset([]), (.5,) * 3, (.25,) * 3)
+
+def test_maps_that_are_no_pairs_are_refused():
+    from eva_cam.report import Interpretation
+    found = made(60)
+    for maps in (found.maps[1:], found.maps[:, :1], found.maps[0]):
+        with pytest.raises(ValueError, match='give one pair a row'): Interpretation(found.ds, found.logits, found.rows, maps)
+
 def test_many_classes_and_many_mistakes_stay_a_page(tmp_path):
     from eva_cam.data import ImageSet
     from eva_cam.html import MOST_CLASSES, MOST_IMAGES, write_report
