@@ -460,12 +460,12 @@ def _grids(model, x):
 # %% ../nbs/04_gradcam.ipynb #c064
 def cam_layers(
     model:nn.Module, # left as it was
-    x:Tensor, # one or a few images (N,3,H,W), normalised
+    x:Tensor, # images (N,3,H,W), normalised; the first two are asked
 ): # DataFrame: layer, kind, channels, grid, reach 0..1, runs in one forward, pick, why; in the order of running
     "The layers worth a map, with the one to choose and the reason. Raises ValueError if no layer has a grid."
     import pandas as pd
     model = getattr(model, '_orig_mod', model)
-    rows, modules, names = _grids(model, _checked(model, x)), dict(model.named_modules()), []
+    rows, modules, names = _grids(model, _checked(model, x)[:2]), dict(model.named_modules()), []
     def visit(prefix, m):
         for child, c in m.named_children():
             name = f'{prefix}{child}'
@@ -486,7 +486,7 @@ def cam_layers(
 # %% ../nbs/04_gradcam.ipynb #c066
 def pick_layer(
     model:nn.Module, # left as it was
-    x:Tensor, # one or a few images (N,3,H,W), normalised
+    x:Tensor, # images (N,3,H,W), normalised; the first two are asked
 )->str: # dotted name
     "The layer that `cam_layers` would choose."
     table = cam_layers(model, x)
