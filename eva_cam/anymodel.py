@@ -15,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from .gradcam import undisturbed
 from .models import replace_module
 
-# %% ../nbs/04c_anymodel.ipynb #c030
+# %% ../nbs/04c_anymodel.ipynb #c036
 def _agree(a, b): return torch.allclose(a, b, rtol=1e-3, atol=1e-3 * b.abs().max().item())
 
 def _overwrite(model, x, want):
@@ -31,7 +31,7 @@ def _overwrite(model, x, want):
     except RuntimeError: safe = False                        # a tensor that backward needs was overwritten
     for m, before in relus: m.inplace = safe or before
 
-# %% ../nbs/04c_anymodel.ipynb #c031
+# %% ../nbs/04c_anymodel.ipynb #c037
 def fast_copy(
     model:nn.Module, # left as it was
     x:Tensor, # one or a few images (N,3,H,W), normalised, in the model's dtype

@@ -99,9 +99,10 @@ def _run(model, x, module, call=None, swap=None, grad=True):
     def hook(m, args, out):
         nonlocal calls
         calls += 1
-        if call is None and calls > 1: raise ValueError('this layer runs more than once in a forward: pass call=0 for its first run, 1 for its second, ...')
+        if call is None and calls > 1: raise ValueError('this layer runs more than once in a forward: choose one that runs once, or in gradcam and explain_errors pass call=0 for its first run, 1 for its second, ...')
         if call is not None and calls != call + 1: return None
         if not isinstance(out, Tensor): raise ValueError(f'this layer returns a {type(out).__name__}, not one tensor: choose one of its children')
+        if out.shape[:1] != x.shape[:1]: raise ValueError(f'this layer gives {tuple(out.shape)} for {len(x)} images: choose one whose first axis is the images')
         A = (out if swap is None else swap).detach()
         if A.is_inference(): A = A.clone()
         kept.append(A.requires_grad_(grad))
@@ -112,6 +113,8 @@ def _run(model, x, module, call=None, swap=None, grad=True):
     finally: handle.remove()
     if not kept: raise ValueError(f'this layer ran {calls} times in the forward: ' + ('choose a layer that runs' if not calls else f'call must be below {calls}'))
     if not isinstance(logits, Tensor) or logits.ndim != 2: raise ValueError('the model must return logits (N,classes) as one tensor')
+    if swap is None and kept[0].ndim == 3 and len(x) == kept[0].shape[1] > 1:  # images or tokens first? a single image tells
+        with torch.no_grad(): _run(model, x[:1], module, call, grad=False)
     return logits, kept[0]
 
 # %% ../nbs/04_gradcam.ipynb #c021
@@ -169,7 +172,7 @@ def _columns(ids, logits):
         if c is not None and len(c) and not (0 <= c.min() and c.max() < k):
             raise ValueError(f'class {int(c[(c < 0) | (c >= k)][0])} does not exist: this model has classes 0..{k - 1}')
     pred = logits.argmax(1)
-    return {key: pred if c is None else c.to(logits.device, non_blocking=True) for key, c in ids.items()}
+    return {key: pred if c is None else c.to(logits.device, non_blocking=c.device.type == 'cpu') for key, c in ids.items()}
 
 def _gradients(logits, A, columns):
     "The gradient at `A` of each key's logits, in the shape of `A`."
@@ -207,6 +210,8 @@ def _method(method):
     return METHODS[method]
 
 # %% ../nbs/04_gradcam.ipynb #c034
+def _full(t): return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
+
 def to_grid(
     t:Tensor, # a layer's output or its gradient: (N,C,h,w), (N,h,w,C) or tokens (N,L,C)
     size:tuple, # height and width of the image
@@ -311,20 +316,23 @@ def find_layer(
     raise ValueError(f'no layer {layer!r}; nearest: {", ".join(near)}; cam_layers(model, x) lists those with a grid')
 
 # %% ../nbs/04_gradcam.ipynb #c047
+def _exact(t):
+    "A context without autocast on the device of `t`: what is summed there keeps its digits."
+    kind = t.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
 def _maps(logits, A, size, pairs, columns, method):
     "Raw maps (N,T,h,w) from the end of a forward: one gradient per class, one method call per target."
-    G = {k: to_grid(g, size) for k, g in _gradients(logits, A, columns).items()}
-    A = to_grid(A.detach(), size)
-    if A.dtype in (torch.float16, torch.bfloat16): A, G = A.float(), {k: g.float() for k, g in G.items()}
-    with torch.no_grad():
+    G = {k: _full(to_grid(g, size)) for k, g in _gradients(logits, A, columns).items()}
+    A = _full(to_grid(A.detach(), size))
+    with torch.no_grad(), _exact(A):
         raw = torch.stack([method(A, G[p] if m is None else G[p] - G[m]) for p, m in pairs], 1)
     if raw.shape != (len(A), len(pairs), *A.shape[2:]): raise ValueError(f'a method must return (N,h,w) = {(len(A), *A.shape[2:])}, this one gave {tuple(raw[:, 0].shape)}')
     return raw
 
 def _result(logits, raw, size, scale, pairs, columns, several):
     "Everything a `CamResult` holds, from logits and raw maps."
-    logits = logits.detach()
-    if logits.dtype in (torch.float16, torch.bfloat16): logits = logits.float()
+    logits = _full(logits.detach())
     plus = torch.stack([columns[p] for p, _ in pairs], 1)
     minus = torch.stack([columns[p] * 0 - 1 if m is None else columns[m] for p, m in pairs], 1)
     cam, flag = _finish(raw, size, scale, minus >= 0)
@@ -438,8 +446,9 @@ def _grids(model, x):
         finally:
             for h in hooks: h.remove()
         if not isinstance(logits, Tensor) or logits.ndim != 2: raise ValueError('the model must return logits (N,classes) as one tensor')
-        outs = {k: v[-1] for k, v in seen.items() if isinstance(v[-1], Tensor) and v[-1].requires_grad}
-        grads = torch.autograd.grad(logits.amax(1).sum(), list(outs.values()), allow_unused=True)
+        if not logits.requires_grad: raise ValueError('no gradient passes through this model, perhaps a part of it runs under no_grad: no layer can be picked, name one behind that part')
+        outs = {k: v[-1] for k, v in seen.items() if isinstance(v[-1], Tensor) and v[-1].requires_grad and v[-1].shape[:1] == x.shape[:1]}
+        grads = torch.autograd.grad(logits.amax(1).sum(), list(outs.values()), allow_unused=True) if outs else ()
     rows = {}
     for (name, out), g in zip(outs.items(), grads):
         try: t = to_grid(out.detach() if g is None else g, x.shape[-2:])
@@ -451,12 +460,12 @@ def _grids(model, x):
 # %% ../nbs/04_gradcam.ipynb #c064
 def cam_layers(
     model:nn.Module, # left as it was
-    x:Tensor, # one or a few images (N,3,H,W), normalised
+    x:Tensor, # images (N,3,H,W), normalised; the first two are asked
 ): # DataFrame: layer, kind, channels, grid, reach 0..1, runs in one forward, pick, why; in the order of running
     "The layers worth a map, with the one to choose and the reason. Raises ValueError if no layer has a grid."
     import pandas as pd
     model = getattr(model, '_orig_mod', model)
-    rows, modules, names = _grids(model, _checked(model, x)), dict(model.named_modules()), []
+    rows, modules, names = _grids(model, _checked(model, x)[:2]), dict(model.named_modules()), []
     def visit(prefix, m):
         for child, c in m.named_children():
             name = f'{prefix}{child}'
@@ -477,7 +486,7 @@ def cam_layers(
 # %% ../nbs/04_gradcam.ipynb #c066
 def pick_layer(
     model:nn.Module, # left as it was
-    x:Tensor, # one or a few images (N,3,H,W), normalised
+    x:Tensor, # images (N,3,H,W), normalised; the first two are asked
 )->str: # dotted name
     "The layer that `cam_layers` would choose."
     table = cam_layers(model, x)
@@ -486,8 +495,9 @@ def pick_layer(
 # %% ../nbs/04_gradcam.ipynb #c069
 def _stands_alone(model, x, module, call, A, logits):
     "Whether the logits depend on the image through `A` alone, so that the part behind the layer can run by itself."
-    try: again, _ = _run(model, torch.zeros_like(x[:1]), module, call, swap=A[:1].repeat_interleave(2, 0), grad=False)
-    except RuntimeError: return False  # shapes of the one image and the two activations met
+    other = x[:1] + torch.linspace(1, 2, x[0].numel(), device=x.device).to(x).view_as(x[:1])  # no constant, which a norm would take away again
+    try: again, _ = _run(model, other, module, call, swap=A[:1].repeat_interleave(2, 0), grad=False)
+    except (RuntimeError, AssertionError): return False  # shapes of the one image and the two activations met
     return again.shape == (2, logits.shape[1]) and torch.allclose(again, logits[:1].expand(2, -1), rtol=1e-3, atol=1e-3 * logits[0].abs().max().item())
 
 def _explain_rows(model, module, call, rows, alone, target, method):

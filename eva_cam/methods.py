@@ -7,12 +7,14 @@ __all__ = ['RECTIFIERS', 'cam', 'gradcampp', 'layercam', 'xgradcam', 'eigencam',
            'scorecam', 'guided_backprop', 'guided_gradcam', 'fusecam', 'flipcam']
 
 # %% ../nbs/04a_methods.ipynb #c004
+from dataclasses import replace
+
 import torch, torch.nn.functional as F
 from torch import nn, Tensor
 from torch.overrides import TorchFunctionMode
 
 from .gradcam import METHODS, CamResult, find_layer, gradcam, gradcam_map, to_grid, undisturbed
-from .gradcam import _checked, _columns, _gradients, _linear_head, _method, _result, _run, _stands_alone, _targets
+from .gradcam import _checked, _columns, _exact, _full, _gradients, _linear_head, _method, _result, _run, _stands_alone, _targets
 
 # %% ../nbs/04a_methods.ipynb #c011
 def cam(
@@ -63,19 +65,20 @@ METHODS['xgradcam'] = xgradcam
 def eigencam(
     A:Tensor, # activations (N,C,h,w)
     G:Tensor=None, # not used
-)->Tensor: # (N,h,w), its sum not negative
+)->Tensor: # (N,h,w), its sum not negative; NaN where an image's activations are not finite
     "Eigen-CAM: projection of each cell on the first principal direction. Source: Muhammad and Yeasin 2020, section III."
     M = A.flatten(2).transpose(1, 2)                                        # (N,hw,C)
-    if M.shape[1] <= M.shape[2]:
-        lam, U = torch.linalg.eigh(M @ M.transpose(1, 2))
-        p = U[..., -1] * lam[:, -1:].clamp(min=0).sqrt()
-    else: p = (M @ torch.linalg.eigh(M.transpose(1, 2) @ M)[1][..., -1:]).squeeze(2)
-    p = p * torch.where(p.sum(1, keepdim=True) < 0, -1, 1)
+    wide = M.shape[1] <= M.shape[2]
+    gram = M @ M.transpose(1, 2) if wide else M.transpose(1, 2) @ M
+    ok = gram.isfinite().all(2, keepdim=True).all(1, keepdim=True)
+    lam, U = torch.linalg.eigh(torch.where(ok, gram, 0))
+    p = U[..., -1] * lam[:, -1:].clamp(min=0).sqrt() if wide else (M @ U[..., -1:]).squeeze(2)
+    p = torch.where(ok[..., 0], p * torch.where(p.sum(1, keepdim=True) < 0, -1, 1), float('nan'))
     return p.view(len(A), *A.shape[2:])
 
 METHODS['eigencam'] = eigencam
 
-# %% ../nbs/04a_methods.ipynb #c031
+# %% ../nbs/04a_methods.ipynb #c033
 def counterfactual(
     A:Tensor, # activations (N,C,h,w)
     G:Tensor, # gradient at `A`
@@ -85,13 +88,15 @@ def counterfactual(
 
 METHODS['counterfactual'] = counterfactual
 
-# %% ../nbs/04a_methods.ipynb #c038
+# %% ../nbs/04a_methods.ipynb #c040
 def _one_class(target, n, labels, name):
     "Pairs and classes, as of `_targets`, where only one class per image makes sense."
-    pairs, ids, several = _targets(target, n, labels)
-    if several or pairs[0][1] is not None: raise ValueError(f'{name} explains one class per image: call it once for each target')
+    every = isinstance(target, str) and target == 'all'
+    pairs, ids, several = _targets(None if every else target, n, labels)
+    if every or several or pairs[0][1] is not None: raise ValueError(f'{name} explains one class per image: pass no contrast, and call it once for each class')
     return pairs, ids
 
+# %% ../nbs/04a_methods.ipynb #c041
 def finercam(
     model:nn.Module, # left as it was
     x:Tensor, # images (N,3,H,W), normalised
@@ -106,6 +111,7 @@ def finercam(
     "What sets a class apart from its nearest rivals. Raises ValueError for more rivals than the model has. Source: Zhang et al. 2025, section 3."
     model = getattr(model, '_orig_mod', model)
     x, module, f = _checked(model, x), find_layer(model, layer), _method(method)
+    size = x.shape[-2:]
     pairs, ids = _one_class(target, len(x), labels, 'finercam')
     with undisturbed(model):
         logits, A = _run(model, x, module)
@@ -114,25 +120,26 @@ def finercam(
         away = (logits - logits.gather(1, columns[key][:, None])).abs().scatter(1, columns[key][:, None], float('inf'))
         rivals = dict(enumerate(away.topk(k, 1, largest=False)[1].unbind(1)))
         G = _gradients(logits, A, {'class': columns[key], **rivals})
-        raw = f(to_grid(A.detach(), x.shape[-2:]), to_grid(G['class'] - gamma * sum(G[d] for d in rivals) / k, x.shape[-2:]))
-        return _result(logits, raw[:, None], x.shape[-2:], scale, pairs, columns, False)
+        A, G = _full(to_grid(A.detach(), size)), {d: _full(to_grid(g, size)) for d, g in G.items()}
+        with _exact(A): raw = f(A, G['class'] - gamma * sum(G[d] for d in rivals) / k)
+        return _result(logits, raw[:, None], size, scale, pairs, columns, False)
 
-# %% ../nbs/04a_methods.ipynb #c042
+# %% ../nbs/04a_methods.ipynb #c045
 def _ablation_drops(model, x, module, A, logits, column, bs):
     "How much the explained logit (N) drops when each channel is zeroed: (N,C)."
     size = x.shape[-2:]
     n, C = len(A), to_grid(A, size).shape[1]
     alone = _stands_alone(model, x, module, None, A, logits)
-    full, drops = logits.gather(1, column[:, None]), []
+    full, drops = _full(logits).gather(1, column[:, None]), []
     for rows in torch.arange(n * C, device=A.device).split(bs):
         i, k = rows // C, rows % C
         less = A[i]
         to_grid(less, size)[torch.arange(len(rows), device=A.device), k] = 0  # a view, so the layer's own layout is kept
         out, _ = _run(model, x[:1] if alone else x[i], module, swap=less, grad=False)
-        drops.append(full[i] - out.gather(1, column[i][:, None]))
+        drops.append(full[i] - _full(out).gather(1, column[i][:, None]))
     return torch.cat(drops).view(n, C)
 
-# %% ../nbs/04a_methods.ipynb #c043
+# %% ../nbs/04a_methods.ipynb #c046
 def ablationcam(
     model:nn.Module, # left as it was
     x:Tensor, # images (N,3,H,W), normalised
@@ -150,11 +157,11 @@ def ablationcam(
         logits, A = _run(model, x, module)
         columns, W = _columns(ids, logits), _linear_head(logits, A)
         logits, A, c = logits.detach(), A.detach(), columns[pairs[0][0]]
-        w = W[c] * A.mean((2, 3)) if W is not None else _ablation_drops(model, x, module, A, logits, c, bs)
-        raw = gradcam_map(to_grid(A, x.shape[-2:]), w[:, :, None, None])
+        w = _full(W)[c] * _full(A).mean((2, 3)) if W is not None else _ablation_drops(model, x, module, A, logits, c, bs)
+        with _exact(A): raw = gradcam_map(_full(to_grid(A, x.shape[-2:])), w[:, :, None, None])
         return _result(logits, raw[:, None], x.shape[-2:], scale, pairs, columns, False)
 
-# %% ../nbs/04a_methods.ipynb #c048
+# %% ../nbs/04a_methods.ipynb #c051
 def scorecam(
     model:nn.Module, # left as it was
     x:Tensor, # images (N,3,H,W), normalised
@@ -170,18 +177,18 @@ def scorecam(
     pairs, ids = _one_class(target, len(x), labels, 'scorecam')
     with undisturbed(model):
         logits, A = _run(model, x, module, grad=False)
-        columns, A = _columns(ids, logits), to_grid(A, size)
+        columns, A = _columns(ids, logits), _full(to_grid(A, size))
         (n, C), c, scores = A.shape[:2], columns[pairs[0][0]], []
         for rows in torch.arange(n * C, device=A.device).split(bs):
-            i, a = rows // C, A.flatten(0, 1)[rows]
-            lo, hi = a.amin((1, 2), keepdim=True), a.amax((1, 2), keepdim=True)
+            i, a = rows // C, F.interpolate(A.flatten(0, 1)[rows][:, None], size, mode='bilinear', align_corners=False)
+            lo, hi = a.amin((2, 3), keepdim=True), a.amax((2, 3), keepdim=True)
             mask = (a - lo) / torch.where(hi > lo, hi - lo, 1)   # a flat channel masks everything
-            mask = F.interpolate(mask[:, None], size, mode='bilinear', align_corners=False)
-            scores.append(model(x[i] * mask).gather(1, c[i][:, None]))
-        w = torch.cat(scores).view(n, C).softmax(1)
-        return _result(logits, gradcam_map(A, w[:, :, None, None])[:, None], size, scale, pairs, columns, False)
+            scores.append(model((x[i] * mask).to(x)).gather(1, c[i][:, None]))
+        w = _full(torch.cat(scores)).view(n, C).softmax(1)
+        with _exact(A): raw = gradcam_map(A, w[:, :, None, None])
+        return _result(logits, raw[:, None], size, scale, pairs, columns, False)
 
-# %% ../nbs/04a_methods.ipynb #c052
+# %% ../nbs/04a_methods.ipynb #c055
 RECTIFIERS = {F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6, F.leaky_relu, F.gelu, F.silu, F.elu, F.hardswish, F.mish}
 
 class _Guided(TorchFunctionMode):
@@ -194,7 +201,7 @@ class _Guided(TorchFunctionMode):
             out.register_hook(lambda g: g.clamp(min=0))
         return out
 
-# %% ../nbs/04a_methods.ipynb #c053
+# %% ../nbs/04a_methods.ipynb #c056
 def guided_backprop(
     model:nn.Module, # left as it was
     x:Tensor, # images (N,3,H,W), normalised
@@ -216,27 +223,30 @@ def guided_gradcam(
     layer, # dotted name or module, for the map
     target=None, # one class per image, as in `gradcam`; predicted by default
     labels=None, # true classes (N,), for 'true'
-)->Tensor: # (N,3,H,W), signed
+)->Tensor: # (N,3,H,W), signed; zeros where the map of Grad-CAM is flagged, as `gradcam` itself would say
     "Fine detail from guided backprop, place from Grad-CAM: their product. Source: Selvaraju et al. 2017, section 3.2."
     return guided_backprop(model, x, target, labels) * gradcam(model, x, layer, target, labels=labels).cam[:, None]
 
-# %% ../nbs/04a_methods.ipynb #c060
+# %% ../nbs/04a_methods.ipynb #c063
 def fusecam(
     model:nn.Module, # left as it was
     x:Tensor, # images (N,3,H,W), normalised
     layers:list, # dotted names or modules, early to late
-    target=None, # one target, as in `gradcam`; predicted by default
+    target=None, # one or several classes, as in `gradcam`; predicted by default
     method='layercam', # name of a method, or a function of A and G
     labels=None, # true classes (N,), for 'true'
     gamma:float=2., # how far the earlier layers are lifted
 )->CamResult: # maps of the last layer's result, fused on the image's own grid
-    "Maps of several layers in one: the largest scaled value in each pixel. Raises ValueError for no layers. Source: Jiang et al. 2021, section III-C."
+    "Maps of several layers in one: the largest scaled value in each pixel. Raises ValueError for no layers or a contrast. Source: Jiang et al. 2021, section III-C."
     if not layers: raise ValueError('no layers to fuse: pass at least one name')
     rs = [gradcam(model, x, l, target, method, labels) for l in layers]
+    if (rs[0].minus >= 0).any(): raise ValueError('fusecam explains classes, not contrasts: call it once for each class')
     cams = [(gamma * r.cam).tanh() for r in rs[:-1]] + [rs[-1].cam]
-    return rs[-1].with_raw(torch.stack(cams).amax(0))
+    fused = rs[-1].with_raw(torch.stack(cams).amax(0))
+    flag = torch.stack([fused.flag] + [r.flag for r in rs]).amax(0)
+    return replace(fused, flag=flag, cam=torch.where((flag == 0)[..., None, None], fused.cam, 0))
 
-# %% ../nbs/04a_methods.ipynb #c063
+# %% ../nbs/04a_methods.ipynb #c066
 def flipcam(
     model:nn.Module, # left as it was
     x:Tensor, # images (N,3,H,W), normalised

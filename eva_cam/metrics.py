@@ -13,7 +13,8 @@ import copy, math
 import torch, torch.nn.functional as F
 from torch import nn, Tensor
 
-from .gradcam import CamResult, gradcam, undisturbed
+from .gradcam import CamResult, _checked, _exact, _full, gradcam, undisturbed
+from .methods import _one_class
 
 # %% ../nbs/04b_metrics.ipynb #c007
 def random_maps(
@@ -29,8 +30,9 @@ def pointing_game(
     cam:Tensor, # maps (N,H,W)
     mask:Tensor, # objects (N,H,W), bool
 )->Tensor: # (N,) 0..1: 1 where the largest pixel lies on the object
-    "Whether each map's maximum hits its object. Raises ValueError for shapes that differ. Source: Zhang et al. 2016, section 4.2."
+    "Whether each map's maximum hits its object. Raises ValueError for shapes that differ and masks that are not bool. Source: Zhang et al. 2016, section 4.2."
     if cam.shape != mask.shape: raise ValueError(f'masks {tuple(mask.shape)} must have the shape of the maps {tuple(cam.shape)}')
+    if mask.dtype != torch.bool: raise ValueError(f'masks must be bool, not {mask.dtype}: pass mask > 0, or mask == the number of the object')
     top = cam == cam.amax((1, 2), keepdim=True)
     return (top & mask.to(cam.device)).sum((1, 2)) / top.sum((1, 2)).clamp(min=1)
 
@@ -46,8 +48,21 @@ def pixel_ranks(
     return torch.empty_like(order).scatter_(1, order, torch.arange(flat.shape[1], device=flat.device).expand_as(order)).view(cam.shape)
 
 # %% ../nbs/04b_metrics.ipynb #c016
-def _prob(model, x, target): return model(x).float().softmax(1).gather(1, target[:, None]).squeeze(1)
+def _watched(model, x, cam, target):
+    "The images and maps on the model's device, and a function that gives the probability of the class for other images in their place."
+    x = _checked(model, x)
+    (n, _, *size), cam, target = x.shape, torch.as_tensor(cam), torch.as_tensor(target)
+    if cam.shape != (n, *size): raise ValueError(f'maps {tuple(cam.shape)} must be (N,H,W) = {(n, *size)}: pass res.cam, one map for each image')
+    if target.shape != (n,) or target.is_floating_point() or target.dtype == torch.bool: raise ValueError(f'target must be {n} whole numbers, the class of each image, not {target.dtype} {tuple(target.shape)}')
+    low, high, target = int(target.min()), int(target.max()), target.to(x.device).long()
+    def prob(t):
+        logits = model(t.to(x))
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2: raise ValueError('the model must return logits (N,classes) of at least two classes as one tensor')
+        if low < 0 or high >= logits.shape[1]: raise ValueError(f'target has classes {low}..{high}, the model 0..{logits.shape[1] - 1}')
+        return logits.float().softmax(1).gather(1, target[:, None]).squeeze(1)
+    return x, cam.to(x.device), prob
 
+# %% ../nbs/04b_metrics.ipynb #c017
 def _blur(x, sigma=5.):
     r = min(math.ceil(2 * sigma), min(x.shape[2:]) - 1)
     k = torch.exp(-torch.arange(-r, r + 1, device=x.device, dtype=x.dtype)**2 / (2 * sigma**2))
@@ -64,12 +79,14 @@ def removal_curve(
     steps:int=16, # points on the curve, less one
     seed:int=0, # decides ties
 )->Tensor: # (N, steps + 1) probabilities, from no pixel to all
-    "The class's probability while pixels go, or come back, in the order of the map. Source: Petsiuk et al. 2018, section 3.3."
+    "The class's probability while pixels go, or come back, in the order of the map. Raises ValueError for maps or classes that do not fit the images. Source: Petsiuk et al. 2018, section 3.3."
+    if steps < 1: raise ValueError(f'steps must be at least 1, not {steps}')
+    x, cam, prob = _watched(model, x, cam, target)
     ranks, start, end = pixel_ranks(cam, seed)[:, None], *((_blur(x), x) if insert else (x, torch.zeros_like(x)))
     with undisturbed(model):
-        return torch.stack([_prob(model, torch.where(ranks < round(i / steps * cam[0].numel()), end, start), target) for i in range(steps + 1)], 1)
+        return torch.stack([prob(torch.where(ranks < round(i / steps * cam[0].numel()), end, start)) for i in range(steps + 1)], 1)
 
-# %% ../nbs/04b_metrics.ipynb #c018
+# %% ../nbs/04b_metrics.ipynb #c019
 def deletion(
     model:nn.Module, # left as it was
     x:Tensor, # images (N,3,H,W), normalised
@@ -90,32 +107,41 @@ def insertion(
     "Area under the insertion curve (N,), 0..1: high for a good map. Source: Petsiuk et al. 2018."
     return torch.trapezoid(removal_curve(model, x, cam, target, insert=True, **kw), dim=1) / kw.get('steps', 16)
 
-# %% ../nbs/04b_metrics.ipynb #c024
+# %% ../nbs/04b_metrics.ipynb #c025
+def _solved(system, u, r, tol, most):
+    "Conjugate gradients from the guess `u`, whose residual is `r`. Raises ValueError if `most` steps do not bring it below `tol`."
+    p, rr = r, r.square().sum((2, 3), keepdim=True)
+    for _ in range(most):
+        if not r.abs().max() > tol: break
+        q = system(p)
+        step = rr / (p * q).sum((2, 3), keepdim=True).clamp(min=1e-30)
+        u, r = u + step * p, r - step * q
+        rr, old = r.square().sum((2, 3), keepdim=True), rr
+        p = r + rr / old.clamp(min=1e-30) * p
+    if not r.abs().max() <= tol: raise ValueError(f'the holes could not be filled to {tol} in {most} steps: the images must be finite, and tol larger')
+    return u
+
+# %% ../nbs/04b_metrics.ipynb #c026
 def fill_holes(
     x:Tensor, # images (N,C,H,W)
     hole:Tensor, # (N,H,W) bool, pixels to replace; each image must keep at least one
     start:Tensor=None, # a first guess (N,C,H,W), such as the solution of a smaller hole
     tol:float=1e-4, # largest residual allowed, in units of `x`
 )->Tensor: # (N,C,H,W)
-    "Missing pixels as weighted means of their eight neighbours. Raises ValueError if an image has no pixel left. Source: Rong et al. 2022, section 4."
+    "Missing pixels as weighted means of their eight neighbours. Raises ValueError if an image has no pixel left, or is not finite. Source: Rong et al. 2022, section 4."
     if hole.flatten(1).all(1).any(): raise ValueError('an image has no pixel left to fill its hole from: remove fewer')
-    k = torch.tensor([[1., 2, 1], [2, 0, 2], [1, 2, 1]], device=x.device, dtype=x.dtype).div(12).view(1, 1, 3, 3)
+    v = _full(x)
+    k = torch.tensor([[1., 2, 1], [2, 0, 2], [1, 2, 1]], device=v.device, dtype=v.dtype).div(12).view(1, 1, 3, 3)
     def spread(t): return F.conv2d(t.flatten(0, 1)[:, None], k, padding=1).view_as(t)
-    inside, share = hole[:, None].to(x), spread(torch.ones_like(x[:1, :1]))   # at the border a pixel has fewer neighbours
-    def system(u): return inside * (share * u - spread(u))
-    known = x * (1 - inside)
-    u = inside * (x.mean((2, 3), keepdim=True) if start is None else start)
-    r = inside * spread(known) - system(u)
-    p, rr = r, r.square().sum((2, 3), keepdim=True)
-    while r.abs().max() > tol:
-        q = system(p)
-        step = rr / (p * q).sum((2, 3), keepdim=True).clamp(min=1e-30)
-        u, r = u + step * p, r - step * q
-        rr, old = r.square().sum((2, 3), keepdim=True), rr
-        p = r + rr / old.clamp(min=1e-30) * p
-    return known + u
+    inside = hole[:, None].to(v)
+    with _exact(v):
+        share = spread(torch.ones_like(v[:1, :1]))              # at the border a pixel has fewer neighbours
+        def system(u): return inside * (share * u - spread(u))
+        known = v * (1 - inside)
+        u = inside * (v.mean((2, 3), keepdim=True) if start is None else _full(start))
+        return (known + _solved(system, u, inside * spread(known) - system(u), tol, 10 * sum(hole.shape[1:]))).to(x)
 
-# %% ../nbs/04b_metrics.ipynb #c028
+# %% ../nbs/04b_metrics.ipynb #c032
 ROAD_FRACTIONS = tuple(i / 10 for i in range(1, 10))
 
 def road(
@@ -127,21 +153,22 @@ def road(
     seed:int=0, # of the noise, and of ties
 )->dict: # 'score' (N,) -0.5..0.5, higher is better; 'least' and 'most' (N,9) changes of probability; 'removed' (9,) pixels
     "ROAD over nine fractions, least against most relevant first. Source: Rong et al. 2022."
+    x, cam, prob = _watched(model, x, cam, target)
     g, ranks, size = torch.Generator().manual_seed(seed), pixel_ranks(cam, seed), cam[0].numel()
     removed = [round(f * size) for f in ROAD_FRACTIONS]
     with undisturbed(model):
-        before, changes = _prob(model, x, target), []
+        before, changes = prob(x), []
         for order in (size - 1 - ranks, ranks):
             filled = None
             for k in removed:
                 hole = order < k
                 filled = fill_holes(x, hole, filled)
                 dirt = noise * torch.randn(x.shape, generator=g).to(x)
-                changes.append(_prob(model, filled + dirt * hole[:, None], target) - before)
+                changes.append(prob(filled + dirt * hole[:, None]) - before)
     least, most = torch.stack(changes, 1).chunk(2, 1)
     return dict(score=(least - most).mean(1) / 2, least=least, most=most, removed=removed)
 
-# %% ../nbs/04b_metrics.ipynb #c031
+# %% ../nbs/04b_metrics.ipynb #c035
 def average_drop(
     model:nn.Module, # left as it was
     x:Tensor, # images (N,3,H,W), normalised, so that a masked pixel fades to the mean colour
@@ -149,10 +176,11 @@ def average_drop(
     target:Tensor, # (N,) int64, the class watched
 )->dict: # 'drop' (N,) 0..1, lower is better; 'increase' (N,) 0 or 1, higher is better
     "What the class loses when only the map's share of the image is shown. Source: Chattopadhay et al. 2018, section 4.1."
-    with undisturbed(model): Y, O = _prob(model, x, target), _prob(model, x * cam[:, None], target)
+    x, cam, prob = _watched(model, x, cam, target)
+    with undisturbed(model): Y, O = prob(x), prob(x * cam[:, None])
     return dict(drop=((Y - O).clamp(min=0) / Y), increase=(O > Y).float())
 
-# %% ../nbs/04b_metrics.ipynb #c034
+# %% ../nbs/04b_metrics.ipynb #c040
 def completeness_gap(
     model:nn.Module, # left as it was; its last `nn.Linear` is taken for the head
     x:Tensor, # images (N,3,H,W), normalised
@@ -160,14 +188,15 @@ def completeness_gap(
     target=None, # one class per image, as in `gradcam`
     method='gradcam', # name of a method, or a function of A and G
 )->Tensor: # (N,) float32: logit minus (sum of the raw map plus the head's bias)
-    "What a map leaves unexplained of its logit; zero for Grad-CAM at a linear head. Raises ValueError in a model without a linear layer."
+    "What a map leaves unexplained of its logit; zero for Grad-CAM at a linear head. Raises ValueError in a model without a linear layer, and for a contrast."
     heads = [m for m in model.modules() if isinstance(m, nn.Linear)]
     if not heads: raise ValueError('this model has no nn.Linear whose bias could be taken: completeness is not defined here')
+    _one_class(target, len(x), None, 'completeness_gap')
     r = gradcam(model, x, layer, target, method)
     bias = 0 if heads[-1].bias is None else heads[-1].bias.detach()[r.target]
     return r.logit - r.raw.sum((1, 2)) - bias
 
-# %% ../nbs/04b_metrics.ipynb #c037
+# %% ../nbs/04b_metrics.ipynb #c043
 def map_likeness(
     a:Tensor, # raw maps (N,h,w)
     b:Tensor, # other maps of the same images, same shape
@@ -180,7 +209,7 @@ def map_likeness(
         return r / torch.where((n := r.norm(dim=1, keepdim=True)) > 0, n, 1)
     return (ranks(a) * ranks(b)).sum(1).float()
 
-# %% ../nbs/04b_metrics.ipynb #c040
+# %% ../nbs/04b_metrics.ipynb #c046
 def randomise_cascade(
     model:nn.Module, # left as it was; a copy is randomised
     x:Tensor, # images (N,3,H,W), normalised
@@ -188,26 +217,37 @@ def randomise_cascade(
     method='gradcam', # name of a method, or a function of A and G
     mask:Tensor=None, # objects (N,H,W) bool, for the pointing game
     seed:int=0, # of the new weights
-): # DataFrame: a row for each step from the intact model down; layer, likeness to the intact map -1..1, pointing where masks are given
+): # DataFrame: a row for each step from the intact model down; layer, likeness to the intact map -1..1, pointing where masks are given; attrs['kept'] names the parameters that stayed
     "Maps while weights are drawn anew from the head downwards. Source: Adebayo et al. 2018, section 3."
     import pandas as pd
     with torch.inference_mode(False): broken = copy.deepcopy(model)  # weights made in inference mode could not be explained
     first, rows = gradcam(model, x, layer, method=method), []
-    fresh = [(n, m) for n, m in broken.named_modules() if hasattr(m, 'reset_parameters') and any(True for _ in m.parameters(recurse=False))]
+    draws = {n: getattr(m, 'reset_parameters', None) or getattr(m, '_reset_parameters', None) for n, m in broken.named_modules()}  # attention has only the latter
+    fresh = [(n, m) for n, m in broken.named_modules() if draws[n] and any(True for _ in m.parameters(recurse=False))]
+    drawn = {id(p) for _, m in fresh for p in m.parameters(recurse=False)}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for name, m in [('(intact)', None)] + fresh[::-1]:
-            if m is not None: m.reset_parameters()
+            if m is not None: draws[name]()
             r = gradcam(broken, x, layer, first.target, method)
             rows.append(dict(layer=name, likeness=map_likeness(first.raw, r.raw).mean().item()))
             if mask is not None: rows[-1]['pointing'] = pointing_game(r.cam, mask).mean().item()
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    table.attrs['kept'] = [n for n, p in broken.named_parameters() if id(p) not in drawn]
+    return table
 
-# %% ../nbs/04b_metrics.ipynb #c047
-_METRICS = dict(deletion=('lower', deletion), insertion=('higher', insertion), road=('higher', lambda *a: road(*a)['score']),
-                drop=('lower', lambda *a: average_drop(*a)['drop']), increase=('higher', lambda *a: average_drop(*a)['increase']))
+# %% ../nbs/04b_metrics.ipynb #c055
+_METRICS = dict(deletion=('lower', deletion), insertion=('higher', insertion), road=('higher', lambda *a, seed: road(*a, seed=seed)['score']),
+                drop=('lower', lambda *a, seed: average_drop(*a)['drop']), increase=('higher', lambda *a, seed: average_drop(*a)['increase']))
 
-# %% ../nbs/04b_metrics.ipynb #c048
+def _row(m, scores, flagged):
+    "The line of the metric `m` in the table, from its scores (2,n) of the maps and of the random ones."
+    (a, b), better = scores, 'higher' if m == 'pointing' else _METRICS[m][0]
+    gain = (a - b) if better == 'higher' else (b - a)
+    return dict(metric=m, better=better, maps=a.mean().item(), random=b.mean().item(), gain=gain.mean().item(),
+                se=gain.std().item() / len(gain)**0.5, n=len(gain), flagged=flagged)
+
+# %% ../nbs/04b_metrics.ipynb #c056
 def evaluate_maps(
     model:nn.Module, # left as it was
     batches, # yields images (B,3,H,W) normalised and true classes (B,), and optionally masks (B,H,W) for the pointing game
@@ -215,26 +255,21 @@ def evaluate_maps(
     method='gradcam', # name of a method, or a function of A and G
     target=None, # one class per image: predicted by default, or 'true', or a class
     metrics=tuple(_METRICS), # which of deletion, insertion, road, drop, increase
-    seed:int=0, # of the random maps, noise and ties
+    seed:int=0, # of the random maps, noise and ties of the first batch, and one more for each batch
     progress:bool=True, # show a bar
 ): # DataFrame, a row for each metric: better ('higher' or 'lower'), maps, random (both means), gain (in the better direction), se (standard error of the gain), n, flagged
     "Measure a method's maps over a data set, beside random maps. Raises ValueError for an unknown metric or an empty loader."
     import pandas as pd
     from tqdm.auto import tqdm
     if unknown := set(metrics) - set(_METRICS): raise ValueError(f'metrics {sorted(unknown)} are not known: choose from {", ".join(_METRICS)}')
-    scores, flagged, rows = {}, 0, []
+    scores, flagged = {}, 0
     for i, (x, y, *masks) in enumerate(tqdm(batches, disable=not progress)):
+        _one_class(target, len(x), y, 'evaluate_maps')
         res = gradcam(model, x, layer, target, method, labels=y)
         ok, flagged = (res.flag == 0).nonzero().flatten(), flagged + (res.flag != 0).sum().item()
         x, ids, cams = x.to(res.cam.device)[ok], res.target[ok], (res.cam[ok], random_maps(res, seed + i)[ok])
         if not len(ok): continue
-        for m in metrics: scores.setdefault(m, []).append(torch.stack([_METRICS[m][1](model, x, c, ids) for c in cams]))
+        for m in metrics: scores.setdefault(m, []).append(torch.stack([_METRICS[m][1](model, x, c, ids, seed=seed + i) for c in cams]))
         if masks: scores.setdefault('pointing', []).append(torch.stack([pointing_game(c, masks[0].to(c.device)[ok]) for c in cams]))
     if not scores: raise ValueError('nothing to measure: the loader is empty, or all maps are flagged')
-    for m, parts in scores.items():
-        a, b = torch.cat(parts, 1)
-        better = 'higher' if m == 'pointing' else _METRICS[m][0]
-        gain = (a - b) if better == 'higher' else (b - a)
-        rows.append(dict(metric=m, better=better, maps=a.mean().item(), random=b.mean().item(), gain=gain.mean().item(),
-                         se=gain.std().item() / len(gain)**0.5, n=len(gain), flagged=flagged))
-    return pd.DataFrame(rows).set_index('metric')
+    return pd.DataFrame([_row(m, torch.cat(parts, 1), flagged) for m, parts in scores.items()]).set_index('metric')

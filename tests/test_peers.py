@@ -18,7 +18,7 @@ from pytorch_grad_cam.metrics.perturbation_confidence import RemoveMostRelevantF
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from eva_cam.gradcam import drawn_net, drawn_objects, gradcam
-from eva_cam.methods import ablationcam, guided_backprop
+from eva_cam.methods import ablationcam, guided_backprop, scorecam
 from eva_cam.metrics import fill_holes, pixel_ranks
 from eva_cam.models import fast_net, resnet18
 
@@ -108,6 +108,12 @@ def test_grad_cam_ablation_inverts_with_the_bias(drawn):
     close(ablationcam(shifted, x, 'block2', y).raw, ablationcam(net, x, 'block2', y).raw)
     with torch.no_grad(): A, w = net[:3](x), net.head.weight[y]
     close(ablationcam(net, x, 'block2', y).raw, ((w * A.mean((2, 3)))[:, :, None, None] * A).sum(1))
+
+def test_grad_cam_scorecam_agrees(case, monkeypatch):
+    "Channels are enlarged before they are scaled to 0..1. Theirs are enlarged corner to corner; asked to enlarge like ours they give the same map."
+    model, x, y, layers = case
+    monkeypatch.setattr(nn, 'UpsamplingBilinear2d', lambda size: lambda t: nn.functional.interpolate(t, size, mode='bilinear', align_corners=False))
+    for l in layers[1:]: close(scorecam(model, x[:1], l, y[:1]).raw, gradcam_raw(peer.ScoreCAM, copy.deepcopy(model), x[:1], l, y[:1]))
 
 def test_grad_cam_road_removes_everything():
     "A map with many zeros: a tenth of the pixels is asked for, all of them go."
