@@ -43,11 +43,10 @@ class Interpretation:
         z = logits - logits.max(1, keepdims=True).astype(np.float64)
         lse, at = np.log(np.exp(z).sum(1)), np.arange(N)
         self.y, self.pred = ds.y, logits.argmax(1)
-        self.probs = np.exp(z - lse[:, None])
+        self.probs, self.wrong = np.exp(z - lse[:, None]), self.pred != self.y
         self.conf, self.loss = self.probs[at, self.pred], lse - z[at, self.y]
         others = self.probs.copy(); others[at, self.y] = -1
         self.margin = self.probs[at, self.y] - others.max(1) if C > 1 else np.ones(N)
-        self.wrong = self.pred != self.y
 
     def __len__(self): return len(self.ds)
     def __repr__(self): return f'Interpretation of {self.ds.name}: {self.wrong.sum():,} of {len(self):,} images misclassified ({100*self.accuracy:.2f} % right)'
@@ -75,20 +74,21 @@ class _Features:
             self.due = len(xb)
             yield xb, yb
 
-# %% ../nbs/05_report.ipynb #c017
 def _check_model(model, ds, x, meta):
     "Raise ValueError for a model that cannot be for these images and classes."
     try:
         with undisturbed(model), torch.no_grad(): out = model(x)
     except (RuntimeError, AssertionError) as e:
         raise ValueError(f'the model cannot take RGB images of {"x".join(map(str, ds.x.shape[1:3]))} pixels ({(str(e) or type(e).__name__).splitlines()[0]}): resize them, or take another model') from None
-    if not isinstance(out, torch.Tensor) or out.ndim != 2: raise ValueError(f'the model returns {f"a tensor of {out.ndim} dimensions" if isinstance(out, torch.Tensor) else type(out).__name__}: it must return logits (N,classes) as one tensor')
+    what = f'a tensor of {out.ndim} dimensions' if isinstance(out, torch.Tensor) else type(out).__name__
+    if what != 'a tensor of 2 dimensions': raise ValueError(f'the model returns {what}: it must return logits (N,classes) as one tensor')
     C, theirs, ours = out.shape[1], [str(c) for c in (meta or {}).get('classes') or ()], [str(c) for c in ds.classes]
     if C != len(ours): raise ValueError(f'the model has {C} outputs but the data have {len(ours)} classes: take a model made for these classes')
     if theirs != ours and sorted(theirs) == sorted(ours):
         at = next(i for i in range(C) if theirs[i] != ours[i])
         raise ValueError(f'class {at} is {theirs[at]!r} in the weights and {ours[at]!r} in the data: give the data with its classes in the order of the weights')
 
+# %% ../nbs/05_report.ipynb #c017
 LEAST_CERTAIN = 20 # images explained where there is no mistake
 
 def interpret(

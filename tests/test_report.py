@@ -111,7 +111,16 @@ def test_a_model_that_is_no_classifier_of_such_images_is_refused(model, words):
     from eva_cam.report import interpret
     ds = load_data('sample').test
     with pytest.raises(ValueError, match=words): interpret(model, ds, (.5,) * 3, (.25,) * 3)
-    with pytest.raises(ValueError, match='is empty: there is nothing to report'): interpret(model, ds.subset([]), (.5,) * 3, (.25,) * 3)
+    with pytest.raises(ValueError, match='is empty: there is nothing to report'): interpret(model, ds.subset(np.arange(0)), (.5,) * 3, (.25,) * 3)
+
+def test_a_saved_interpretation_takes_back_its_own_model_only(tmp_path):
+    from eva_cam.report import load_interpretation
+    found = made(60)
+    found.save(tmp_path / 'kept')
+    assert load_interpretation(tmp_path / 'kept', net()).explain([0]).raw.shape[:2] == (1, 2)
+    with torch.no_grad(): (another := net()).fc.weight.neg_()
+    with pytest.raises(ValueError, match='this model is not the one of kept'): load_interpretation(tmp_path / 'kept', another)
+    with pytest.raises(ValueError, match='has 3 outputs'): load_interpretation(tmp_path / 'kept', net(3))
 
 def test_maps_that_are_no_pairs_are_refused():
     from eva_cam.report import Interpretation
