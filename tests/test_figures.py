@@ -108,6 +108,19 @@ def verdict(text):
     rows = [l for l in README.splitlines() if text in l]; assert len(rows) == 1, text
     return {'holds': True, 'short': False}[rows[0].split('|')[-2].strip()]
 
+def test_rows_of_the_report_say_what_was_measured():
+    report = result('report'); time, memory = report['measures'][:2]
+    assert verdict(f"{report['mistakes']} mistakes) over plain evaluation: time, peak memory | {time['value']:.2f}, {memory['value']:.2f} | at most {time['goal']} |") == (time['holds'] and memory['holds'])
+    assert all(m['spread'][0] <= m['value'] <= m['spread'][1] and m['holds'] for m in report['measures']) and time['goal'] == memory['goal']
+    assert f"those of the report's time from {time['spread'][0]:.2f} to {time['spread'][1]:.2f}" in README
+
+@pytest.mark.parametrize('name,kind,text', [('augment_epyc', 'normalised float32', 'with 0 and 2 workers, on the EPYC'), ('augment', 'normalised float32', 'the same on the Xeon without AMX'),
+                                            ('augment', 'uint8', 'against albumentations that makes uint8, too, on the Xeon without AMX')])
+def test_rows_of_augmentation_say_what_was_measured(name, kind, text):
+    none, two = (result(name)['measures'][f'{kind}, against {k} workers'] for k in (0, 2))
+    assert verdict(f"{text} | {none['value']:.0f} and {two['value']:.0f} times | at least {none['goal']} and {two['goal']} |") == all(m['value'] >= m['goal'] for m in (none, two))
+    if (name, kind) == ('augment', 'normalised float32'): assert f"from {min(none['rounds']):.0f} to {max(none['rounds']):.0f} times" in README
+
 def test_rows_of_recipes_say_what_was_judged():
     kept = {m['name']: m for m in result('recipes')['measures']}
     fast, minutes = kept['fast (faithful)'], kept['fast: minutes of training on two cores']
