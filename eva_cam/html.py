@@ -20,7 +20,7 @@ from fastcore.script import call_parse, store_true
 import eva_cam
 from .data import load_data
 from .models import build_model, load_weights, pretrained, write_aside
-from .report import Interpretation, interpret, map_flags
+from .report import Interpretation, _confused, interpret, map_flags
 from .figures import curves
 from .next import Comparison, ambiguous, border_area, border_share, label_suspects, map_groups, medoids
 
@@ -125,10 +125,10 @@ def _said(interp):
     low, high = wilson(right, n)
     yield f'{right:,} of {_count(n, "image")} are right: {100*right/n:.2f} %. Its share of all images like these lies between {100*low:.1f} and {100*high:.1f} % (95 % confidence).', None
     if len(wrong):
+        (t,), (p,), _ = _confused(interp, 1)
         m = interp.confusion()
-        t, p = (int(i) for i in np.unravel_index((m * ~np.eye(len(m), dtype=bool)).argmax(), m.shape))
         yield (f'The worst confusion: {names[t]} taken for {names[p]}, {_count(m[t, p], "time")}, {100*m[t, p]/m[t].sum():.1f} % of the class. Together with {names[p]} taken for {names[t]} '
-               f'({m[p, t]:,}) that is {100*(m[t, p] + m[p, t])/len(wrong):.0f} % of all mistakes.'), {'true': t, 'pred': p}
+               f'({m[p, t]:,}) that is {100*(m[t, p] + m[p, t])/len(wrong):.0f} % of all mistakes.'), {'true': int(t), 'pred': int(p)}
         r = interp.pick(by='sure', n=1)[0]
         yield (f'The most confident mistake is image {interp.ds.idxs[r]}: {names[interp.y[r]]} taken for {names[interp.pred[r]]} with {100*interp.conf[r]:.1f} %. '
                f'It was more than {100*SURE:.0f} % sure in {_count((interp.conf[wrong] > SURE).sum(), "mistake")}.'), {'order': 'sure'}

@@ -75,18 +75,19 @@ class _Features:
             yield xb, yb
 
 def _check_model(model, ds, x, meta):
-    "Raise ValueError for a model that cannot be for these images and classes."
+    "Logits of `x`, the first image. Raises ValueError for a model that cannot be for these images and classes."
     try:
         with undisturbed(model), torch.no_grad(): out = model(x)
     except (RuntimeError, AssertionError) as e:
         raise ValueError(f'the model cannot take RGB images of {"x".join(map(str, ds.x.shape[1:3]))} pixels ({(str(e) or type(e).__name__).splitlines()[0]}): resize them, or take another model') from None
-    what = f'a tensor of {out.ndim} dimensions' if isinstance(out, torch.Tensor) else type(out).__name__
-    if what != 'a tensor of 2 dimensions': raise ValueError(f'the model returns {what}: it must return logits (N,classes) as one tensor')
+    if not isinstance(out, torch.Tensor): raise ValueError(f'the model returns {type(out).__name__}: it must return logits (N,classes) as one tensor')
+    if out.ndim != 2: raise ValueError(f'the model returns a tensor of {out.ndim} dimensions: it must return logits (N,classes)')
     C, theirs, ours = out.shape[1], [str(c) for c in (meta or {}).get('classes') or ()], [str(c) for c in ds.classes]
     if C != len(ours): raise ValueError(f'the model has {C} outputs but the data have {len(ours)} classes: take a model made for these classes')
     if theirs != ours and sorted(theirs) == sorted(ours):
         at = next(i for i in range(C) if theirs[i] != ours[i])
         raise ValueError(f'class {at} is {theirs[at]!r} in the weights and {ours[at]!r} in the data: give the data with its classes in the order of the weights')
+    return out
 
 # %% ../nbs/05_report.ipynb #c017
 LEAST_CERTAIN = 20 # images explained where there is no mistake
@@ -172,15 +173,19 @@ def confusion(self:Interpretation,
     n = m.sum(1, keepdims=True)
     return np.divide(m, n, out=np.full((C, C), np.nan), where=n > 0)
 
+def _confused(interp, n):
+    "Ids of the true and of the predicted class of the `n` pairs most often confused, and how often each pair was."
+    m = interp.confusion() * ~np.eye(len(interp.ds.classes), dtype=bool)
+    at = np.argsort(-m, axis=None, kind='stable')[:n]
+    return *np.unravel_index(at[m.ravel()[at] > 0], m.shape), m
+
 @patch
 def most_confused(self:Interpretation,
     n:int=10, # at most so many pairs
 ):# DataFrame: true, predicted, count, share of the true class
     "The pairs of classes most often confused, the most frequent first."
     import pandas as pd
-    m = self.confusion() * ~np.eye(len(self.ds.classes), dtype=bool)
-    at = np.argsort(-m, axis=None, kind='stable')[:n]
-    t, p = np.unravel_index(at[m.ravel()[at] > 0], m.shape)
+    t, p, m = _confused(self, n)
     names, per = np.array(self.ds.classes, object), np.maximum(self.confusion().sum(1), 1)
     return pd.DataFrame(dict(true=names[t], predicted=names[p], count=m[t, p], share=m[t, p] / per[t]))
 
@@ -415,8 +420,8 @@ def gallery(self:Interpretation,
     pairs:bool=True, # image and overlay side by side; False: the overlay alone
 )->Picture: # each with its predicted and its true class
     "Images with what the model called them, plain or with their maps. Raises ValueError where there is none."
-    none_wrong, rows = rows is None, (self.pick() if rows is None else np.asarray(rows, np.int64))[:n]
-    if not len(rows): raise ValueError('no image is misclassified: pass rows, such as pick(wrong=False, by="unsure")' if none_wrong else 'there is no image to show: pick other rows')
+    given, rows = rows is not None, (self.pick() if rows is None else np.asarray(rows, np.int64))[:n]
+    if not len(rows): raise ValueError('there is no image to show: pick other rows' if given else 'no image is misclassified: pass rows, such as pick(wrong=False, by="unsure")')
     tiles, names, across = self.ds.x[rows], self.ds.classes, 2 if which and pairs else 1
     if which:
         heat = self.overlays(rows, which, alpha, cmap)
@@ -470,9 +475,7 @@ def load_interpretation(
     found = Interpretation(ds, logits, rows, maps, r.get('feats'), model, meta)
     if model is not None:
         x = normalize(ds.x[:1], found.meta['mean'], found.meta['std']).to(_device(model))
-        _check_model(model, ds, x, meta)
-        with undisturbed(model), torch.no_grad(): z = model(x).float().cpu().numpy()
-        if not np.allclose(z, logits[:1], rtol=.05, atol=.05): raise ValueError(f'this model is not the one of {path.name}: it gives image 0 other logits')
+        if not np.allclose(_check_model(model, ds, x, meta).float().cpu().numpy(), logits[:1], rtol=.05, atol=.05): raise ValueError(f'this model is not the one of {path.name}: it gives image 0 other logits')
     return found
 
 # %% ../nbs/05_report.ipynb #c076
