@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DRAWN_CLASSES', 'METHODS', 'FLAGS', 'SCALES', 'MIN_SIDE', 'MIN_REACH', 'MANY', 'drawn_objects', 'drawn_net',
-           'undisturbed', 'gradcam_map', 'hirescam', 'to_grid', 'CamResult', 'find_layer', 'gradcam', 'overlay',
-           'show_cams', 'cam_layers', 'pick_layer', 'Errors', 'explain_errors']
+           'undisturbed', 'gradcam_map', 'hirescam', 'CamResult', 'find_layer', 'gradcam', 'overlay', 'show_cams',
+           'cam_layers', 'pick_layer', 'Errors', 'explain_errors']
 
 # %% ../nbs/04_gradcam.ipynb #c003
 import sys
@@ -18,6 +18,8 @@ from importlib import import_module
 import numpy as np, torch, torch.nn.functional as F
 from torch import nn, Tensor
 from fastcore.basics import patch
+
+from .models import to_grid
 
 # %% ../nbs/04_gradcam.ipynb #c005
 DRAWN_CLASSES = ['rows', 'columns', 'checks', 'slants']
@@ -93,6 +95,12 @@ def undisturbed(
 def _device(model): return next((p.device for p in model.parameters()), torch.device('cpu'))
 
 # %% ../nbs/04_gradcam.ipynb #c017
+def _as_logits(out):
+    "`out`, what a model returned, or one clear ValueError."
+    if not isinstance(out, Tensor): raise ValueError(f'the model returns {type(out).__name__}: it must return logits (N,classes) as one tensor')
+    if out.ndim != 2: raise ValueError(f'the model returns a tensor of {out.ndim} dimensions: it must return logits (N,classes)')
+    return out
+
 def _run(model, x, module, call=None, swap=None, grad=True):
     "The logits of `x` and the activation `A` at `module`; the graph, if one is wanted, begins at `A`."
     calls, kept = 0, []
@@ -109,10 +117,9 @@ def _run(model, x, module, call=None, swap=None, grad=True):
         torch.set_grad_enabled(grad)
         return A.clone()
     handle = module.register_forward_hook(hook)
-    try: logits = model(x.clone() if x.is_inference() else x)
+    try: logits = _as_logits(model(x.clone() if x.is_inference() else x))
     finally: handle.remove()
     if not kept: raise ValueError(f'this layer ran {calls} times in the forward: ' + ('choose a layer that runs' if not calls else f'call must be below {calls}'))
-    if not isinstance(logits, Tensor) or logits.ndim != 2: raise ValueError('the model must return logits (N,classes) as one tensor')
     if swap is None and kept[0].ndim == 3 and len(x) == kept[0].shape[1] > 1:  # images or tokens first? a single image tells
         with torch.no_grad(): _run(model, x[:1], module, call, grad=False)
     return logits, kept[0]
@@ -210,28 +217,6 @@ def _method(method):
     return METHODS[method]
 
 # %% ../nbs/04_gradcam.ipynb #c034
-def _full(t): return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
-
-def to_grid(
-    t:Tensor, # a layer's output or its gradient: (N,C,h,w), (N,h,w,C) or tokens (N,L,C)
-    size:tuple, # height and width of the image
-)->Tensor: # (N,C,h,w), a view
-    "A layer's output as feature maps. Raises ValueError if it has no spatial grid."
-    H, W = size
-    def fits(h, w): return h * w > 1 and h <= H and w <= W and abs(h * W - w * H) < max(H, W)  # a cell off by rounding is still square
-    if t.ndim == 4:
-        if fits(*t.shape[2:]): return t
-        if fits(*t.shape[1:3]): return t.permute(0, 3, 1, 2)
-        if t.shape[2] * t.shape[3] > 1: return t
-    if t.ndim == 3:
-        for p in (p for p in range(1, min(H, W) + 1) if H % p == W % p == 0):  # patch sizes: the finest grid that fits wins
-            h, w = H // p, W // p
-            if (extra := t.shape[1] - h * w) >= 0:
-                if extra <= 16 and extra < h * w: return t[:, extra:].transpose(1, 2).unflatten(2, (h, w))
-                break
-    raise ValueError(f'this layer gives {tuple(t.shape)}, which has no spatial grid over a {H}x{W} image: choose an earlier layer')
-
-# %% ../nbs/04_gradcam.ipynb #c038
 FLAGS = ('', 'flat', 'negative', 'nan')
 SCALES = ('image', 'pair', 'batch', 'none')
 
@@ -255,7 +240,7 @@ def _finish(raw, size, scale, contrast):
     top = torch.where(top > 0, top, 1).expand_as(flag)
     return cam / top[..., None, None], flag
 
-# %% ../nbs/04_gradcam.ipynb #c042
+# %% ../nbs/04_gradcam.ipynb #c038
 @dataclass
 class CamResult:
     "Maps of a batch. T is the number of targets; with a single one the axis is absent."
@@ -280,7 +265,7 @@ class CamResult:
         raw = raw / torch.where(top > 0, top, 1)
         return F.interpolate(raw.view(len(raw), -1, *raw.shape[-2:]), self.cam.shape[-2:], mode='bilinear', align_corners=False).view_as(self.cam)
 
-# %% ../nbs/04_gradcam.ipynb #c044
+# %% ../nbs/04_gradcam.ipynb #c040
 @patch
 def with_raw(self:CamResult,
     raw:Tensor, # (N,[T,]h,w), signed
@@ -291,7 +276,7 @@ def with_raw(self:CamResult,
     cam, flag = _finish(raw.reshape(n[0], -1, *raw.shape[-2:]), self.cam.shape[-2:], scale, self.minus.view(n[0], -1) >= 0)
     return replace(self, raw=raw, cam=cam.view(*n, *cam.shape[2:]), flag=flag.view(n))
 
-# %% ../nbs/04_gradcam.ipynb #c046
+# %% ../nbs/04_gradcam.ipynb #c042
 def _checked(model, x):
     "The images on the model's device, or one clear ValueError."
     if not isinstance(x, Tensor): raise TypeError(f'images must be a tensor (N,3,H,W), not {type(x).__name__}')
@@ -315,12 +300,15 @@ def find_layer(
     near = get_close_matches(str(layer), [n for n in names if n], 4, 0.3) or [n for n, _ in model.named_children()]
     raise ValueError(f'no layer {layer!r}; nearest: {", ".join(near)}; cam_layers(model, x) lists those with a grid')
 
-# %% ../nbs/04_gradcam.ipynb #c047
+# %% ../nbs/04_gradcam.ipynb #c044
+def _full(t): return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
+
 def _exact(t):
     "A context without autocast on the device of `t`: what is summed there keeps its digits."
     kind = t.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
+# %% ../nbs/04_gradcam.ipynb #c045
 def _maps(logits, A, size, pairs, columns, method):
     "Raw maps (N,T,h,w) from the end of a forward: one gradient per class, one method call per target."
     G = {k: _full(to_grid(g, size)) for k, g in _gradients(logits, A, columns).items()}
@@ -340,7 +328,7 @@ def _result(logits, raw, size, scale, pairs, columns, several):
     parts = raw, cam, flag, plus, minus, value(logits), value(logits.softmax(1))
     return CamResult(*(parts if several else (p.squeeze(1) for p in parts)), logits)
 
-# %% ../nbs/04_gradcam.ipynb #c049
+# %% ../nbs/04_gradcam.ipynb #c047
 def gradcam(
     model:nn.Module, # returns logits (N,classes); left exactly as it was
     x:Tensor, # images (N,3,H,W), normalised, in the model's dtype
@@ -371,7 +359,7 @@ def gradcam(
         columns = {k: torch.cat([d[2][k] for d in done]) for k in ids}
         return _result(logits, raw, size, scale, pairs, columns, several)
 
-# %% ../nbs/04_gradcam.ipynb #c053
+# %% ../nbs/04_gradcam.ipynb #c051
 @lru_cache(maxsize=16)
 def _table(cmap, alpha):
     "The colours of `cmap`, 0..255, each already times `alpha`."
@@ -398,7 +386,7 @@ def overlay(
     out = F.embedding(index.to(img.device), heat).add_(img, alpha=1 - alpha)
     return out.round_().clamp_(0, 255).byte().cpu().numpy()
 
-# %% ../nbs/04_gradcam.ipynb #c057
+# %% ../nbs/04_gradcam.ipynb #c055
 def show_cams(
     img:Tensor, # pictures (N,3,H,W) float in 0..1, not normalised
     res:CamResult, # their maps
@@ -428,7 +416,7 @@ def show_cams(
     for ax in axs.flat: ax.axis('off')
     return axs
 
-# %% ../nbs/04_gradcam.ipynb #c063
+# %% ../nbs/04_gradcam.ipynb #c061
 MIN_SIDE = 6     # cells: with fewer a map cannot say where in the image something is
 MIN_REACH = 0.1  # share of cells: a global max pool reaches some in each channel, a class token none
 _NO_LAYER = nn.Identity, nn.Dropout, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Linear  # they change nothing, redraw the grid, or see one token
@@ -442,10 +430,9 @@ def _grids(model, x):
     with undisturbed(model), torch.enable_grad():
         try:
             hooks += [m.register_forward_hook(watch(name)) for name, m in model.named_modules() if name and not isinstance(m, _NO_LAYER)]
-            logits = model(x.detach().clone().requires_grad_())
+            logits = _as_logits(model(x.detach().clone().requires_grad_()))
         finally:
             for h in hooks: h.remove()
-        if not isinstance(logits, Tensor) or logits.ndim != 2: raise ValueError('the model must return logits (N,classes) as one tensor')
         if not logits.requires_grad: raise ValueError('no gradient passes through this model, perhaps a part of it runs under no_grad: no layer can be picked, name one behind that part')
         outs = {k: v[-1] for k, v in seen.items() if isinstance(v[-1], Tensor) and v[-1].requires_grad and v[-1].shape[:1] == x.shape[:1]}
         grads = torch.autograd.grad(logits.amax(1).sum(), list(outs.values()), allow_unused=True) if outs else ()
@@ -457,7 +444,7 @@ def _grids(model, x):
                           reach=0. if g is None else (t != 0).any(1).float().mean().item())
     return rows
 
-# %% ../nbs/04_gradcam.ipynb #c064
+# %% ../nbs/04_gradcam.ipynb #c062
 def cam_layers(
     model:nn.Module, # left as it was
     x:Tensor, # images (N,3,H,W), normalised; the first two are asked
@@ -483,7 +470,7 @@ def cam_layers(
     return pd.DataFrame([dict(layer=n, kind=type(modules[n]).__name__, channels=rows[n]['channels'], grid='x'.join(map(str, rows[n]['grid'])),
                               reach=rows[n]['reach'], runs=rows[n]['runs'], pick=n == pick, why=why if n == pick else '') for n in names])
 
-# %% ../nbs/04_gradcam.ipynb #c066
+# %% ../nbs/04_gradcam.ipynb #c064
 def pick_layer(
     model:nn.Module, # left as it was
     x:Tensor, # images (N,3,H,W), normalised; the first two are asked
@@ -492,7 +479,7 @@ def pick_layer(
     table = cam_layers(model, x)
     return table.layer[table.pick].item()
 
-# %% ../nbs/04_gradcam.ipynb #c069
+# %% ../nbs/04_gradcam.ipynb #c067
 def _stands_alone(model, x, module, call, A, logits):
     "Whether the logits depend on the image through `A` alone, so that the part behind the layer can run by itself."
     other = x[:1] + torch.linspace(1, 2, x[0].numel(), device=x.device).to(x).view_as(x[:1])  # no constant, which a norm would take away again
@@ -508,7 +495,7 @@ def _explain_rows(model, module, call, rows, alone, target, method):
     columns = _columns({**ids, 'pred': pred}, logits)
     return _maps(logits, A, x.shape[-2:], pairs, columns, method), columns, pairs, several
 
-# %% ../nbs/04_gradcam.ipynb #c070
+# %% ../nbs/04_gradcam.ipynb #c068
 @dataclass
 class Errors:
     "An evaluation of M samples in the order of the data, and the maps of the K misclassified ones."
@@ -533,7 +520,7 @@ def _errors(seen, maps, size, scale):
         cams = _result(logits[wrong], torch.cat(raws), size, scale, pairs, columns, several)
     return Errors(logits, targets, F.cross_entropy(logits, targets, reduction='none'), wrong, cams)
 
-# %% ../nbs/04_gradcam.ipynb #c072
+# %% ../nbs/04_gradcam.ipynb #c070
 MANY = 128  # misclassified images that are explained together at most, plus those of one batch
 
 def explain_errors(

@@ -13,8 +13,9 @@ import torch, torch.nn.functional as F
 from torch import nn, Tensor
 from torch.overrides import TorchFunctionMode
 
-from .gradcam import METHODS, CamResult, find_layer, gradcam, gradcam_map, to_grid, undisturbed
+from .gradcam import METHODS, CamResult, find_layer, gradcam, gradcam_map, undisturbed
 from .gradcam import _checked, _columns, _exact, _full, _gradients, _linear_head, _method, _result, _run, _stands_alone, _targets
+from .models import to_grid
 
 # %% ../nbs/04a_methods.ipynb #c011
 def cam(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NORMS', 'ARCHS', 'META_KEYS', 'norm_layer', 'BasicBlock', 'Bottleneck', 'ResNet', 'resnet18', 'resnet34', 'resnet50',
-           'CustomResNet', 'custom_resnet', 'FastNet', 'fast_net', 'whiten_init', 'eval_mode', 'layer_table',
+           'CustomResNet', 'custom_resnet', 'FastNet', 'fast_net', 'whiten_init', 'eval_mode', 'to_grid', 'layer_table',
            'replace_module', 'small_stem', 'build_model', 'write_aside', 'save_weights', 'load_weights', 'pretrained']
 
 # %% ../nbs/01_models.ipynb #c003
@@ -284,6 +284,31 @@ def eval_mode(
         for m, training in modes: m.training = training
 
 # %% ../nbs/01_models.ipynb #c048
+def to_grid(
+    t:Tensor, # a layer's output or its gradient: (N,C,h,w), (N,h,w,C) or tokens (N,L,C)
+    size:tuple, # height and width of the image
+)->Tensor: # (N,C,h,w), a view
+    "A layer's output as feature maps. Raises ValueError if it has no spatial grid."
+    H, W = size
+    def fits(h, w): return h * w > 1 and h <= H and w <= W and abs(h * W - w * H) < max(H, W)  # a cell off by rounding is still square
+    if t.ndim == 4:
+        if fits(*t.shape[2:]): return t
+        if fits(*t.shape[1:3]): return t.permute(0, 3, 1, 2)
+        if t.shape[2] * t.shape[3] > 1: return t
+    if t.ndim == 3:
+        for p in (p for p in range(1, min(H, W) + 1) if H % p == W % p == 0):  # patch sizes: the finest grid that fits wins
+            h, w = H // p, W // p
+            if (extra := t.shape[1] - h * w) >= 0:
+                if extra <= 16 and extra < h * w: return t[:, extra:].transpose(1, 2).unflatten(2, (h, w))
+                break
+    raise ValueError(f'this layer gives {tuple(t.shape)}, which has no spatial grid over a {H}x{W} image: choose an earlier layer')
+
+def _grid(t, size):
+    "The same in words: '8x8', or '' where there is none."
+    try: return 'x'.join(map(str, to_grid(t, size).shape[2:]))
+    except ValueError: return ''
+
+# %% ../nbs/01_models.ipynb #c051
 def _shown(name, m, depth):
     leaf, level = not list(m.children()), name.count('.') + 1
     return bool(name) and (leaf if depth is None else level == depth or (leaf and level < depth))
@@ -292,7 +317,7 @@ def layer_table(
     model:nn.Module, # any model for images
     size:tuple=(3, 32, 32), # shape of one image: channels, height, width
     depth:int=None, # how many levels of names to show; every leaf if not given
-): # DataFrame: `name`, `kind`, `shape` of one image, `params`, `macs` (multiply-adds), `field` (pixels on a side, or 'all'), `cam` (grid)
+): # DataFrame: `name`, `kind`, `shape` of one image, `params`, `macs` (multiply-adds), `field` (pixels on a side, 'all', or '' where no image passes), `cam` (grid)
     "A row for each layer, in the order they run. Weights that a container holds itself have no row."
     import pandas as pd
     watch, rows, counted, start = _Watch(), [], set(), {}
@@ -302,8 +327,8 @@ def layer_table(
             if not isinstance(out, Tensor): return
             new = {id(p): p.numel() for p in m.parameters() if id(p) not in counted}
             counted.update(new)
-            grid = 'x'.join(map(str, out.shape[2:])) if out.ndim == 4 and max(out.shape[2:]) > 1 else ''
-            rows.append((name, type(m).__name__.lstrip('_'), tuple(out.shape[1:]), sum(new.values()), watch.macs - start[name], 'all' if math.isinf(out._field[0]) else out._field[0], grid))
+            field, _ = getattr(out, '_field', ('', 0))
+            rows.append((name, type(m).__name__.lstrip('_'), tuple(out.shape[1:]), sum(new.values()), watch.macs - start[name], 'all' if field == math.inf else field, _grid(out, size[1:]) if field else ''))
         return hook
     p = next(model.parameters())
     x = torch.zeros(1, *size, device=p.device, dtype=p.dtype)
@@ -316,7 +341,7 @@ def layer_table(
         for h in hooks: h.remove()
     return pd.DataFrame(rows, columns=['name', 'kind', 'shape', 'params', 'macs', 'field', 'cam'])
 
-# %% ../nbs/01_models.ipynb #c061
+# %% ../nbs/01_models.ipynb #c064
 ARCHS = dict(resnet18=resnet18, resnet34=resnet34, resnet50=resnet50, custom_resnet=custom_resnet, fast_net=fast_net)
 
 def replace_module(
@@ -348,7 +373,7 @@ def small_stem(
     if old.stride[0] > 1 and len(steps) > 1 and isinstance(steps[1][1], nn.MaxPool2d): replace_module(model, steps[1][0], nn.Identity())
     return model
 
-# %% ../nbs/01_models.ipynb #c062
+# %% ../nbs/01_models.ipynb #c065
 def build_model(
     arch:str, # a name in `ARCHS`, or 'torchvision/NAME', or 'timm/NAME'
     num_classes:int=10, # logits
@@ -369,7 +394,7 @@ def build_model(
     except (TypeError, ValueError, RuntimeError, AttributeError, LookupError, ArithmeticError) as e: raise ValueError(f'{arch} cannot be built: {e}') from None
     return small_stem(model) if small and arch not in ARCHS else model
 
-# %% ../nbs/01_models.ipynb #c069
+# %% ../nbs/01_models.ipynb #c070
 def write_aside(
     path:Path, # file to write; its folder must exist
     data:bytes, # the whole content
@@ -382,7 +407,7 @@ def write_aside(
     finally: aside.unlink(missing_ok=True)
     return path
 
-# %% ../nbs/01_models.ipynb #c070
+# %% ../nbs/01_models.ipynb #c071
 META_KEYS = ('arch', 'arch_kw', 'classes', 'mean', 'std')
 
 def _digest(tensors):
@@ -407,7 +432,7 @@ def save_weights(
     header = json.dumps({**meta, 'sha256': _digest(tensors)})
     return write_aside(Path(path), save(tensors, metadata={'eva_cam': header}))
 
-# %% ../nbs/01_models.ipynb #c072
+# %% ../nbs/01_models.ipynb #c073
 _FETCH = ('weights', 'weights_backbone', 'pretrained', 'pretrained_cfg', 'pretrained_cfg_overlay', 'checkpoint_path')  # arguments that look for weights elsewhere
 _FETCHED = {'torchvision/inception_v3': dict(transform_input=True), 'torchvision/googlenet': dict(transform_input=True, aux_logits=False)}  # what torchvision changes with weights of its own
 

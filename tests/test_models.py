@@ -1,7 +1,7 @@
 "What an option of a network says holds for the whole of it, and a file of weights is enough for its network."
 import pytest, torch
 from torch import nn
-from eva_cam.models import NORMS, build_model, load_weights, save_weights
+from eva_cam.models import NORMS, build_model, layer_table, load_weights, save_weights
 
 SMALL = dict(resnet18=dict(width=8), resnet34=dict(width=8), resnet50=dict(width=8), custom_resnet=dict(width=8), fast_net=dict(widths=(8, 16, 16)))
 KINDS = dict(batch=nn.BatchNorm2d, layer=nn.GroupNorm, group=nn.GroupNorm, instance=nn.InstanceNorm2d)
@@ -27,6 +27,18 @@ def test_the_pool_takes_the_mean_or_the_largest(arch):
     x = torch.arange(32.).view(1, 2, 4, 4)
     for pool, want in (('avg', x.mean((2, 3))), ('max', x.amax((2, 3)))):
         torch.testing.assert_close(build_model(arch, pool=pool, **SMALL[arch]).pool(x).flatten(1), want)
+
+class Biased(nn.Module):
+    "Adds what a layer makes of a table, no image."
+    def __init__(self): super().__init__(); self.table, self.fc = nn.Linear(2, 4), nn.Linear(3, 4)
+    def forward(self, x): return self.fc(x.mean((2, 3))) + self.table(torch.ones(15, 15, 2)).mean((0, 1))
+
+def test_the_table_knows_tokens_and_layers_that_no_image_passes():
+    from torchvision.models import VisionTransformer
+    vit = layer_table(VisionTransformer(32, 4, 2, 2, 64, 64))
+    assert set(vit.cam[:-1]) == {'8x8'} and vit.cam.iloc[-1] == ''
+    rows = layer_table(Biased()).set_index('name')
+    assert rows.params.to_dict() == dict(table=12, fc=16) and rows.field.to_dict() == dict(table='', fc='all') and not any(rows.cam)
 
 @pytest.fixture
 def asked(monkeypatch):
