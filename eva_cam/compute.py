@@ -18,6 +18,8 @@ from torch import nn, Tensor
 from torch.nn.modules.utils import _pair
 from torch.overrides import TorchFunctionMode
 
+from .models import as_logits
+
 # %% ../nbs/01d_compute.ipynb #c006
 @dataclass(frozen=True)
 class Compute:
@@ -110,7 +112,7 @@ def _clock(model, x, c):
     "Seconds of one forward and backward of `model` on `x`, computed as `c` says."
     torch.set_num_threads(c.threads)
     start = time.perf_counter()
-    with c.casting(): out = model(c.images(x))
+    with c.casting(): out = as_logits(model(c.images(x)))
     out.float().square().mean().backward()
     return time.perf_counter() - start
 

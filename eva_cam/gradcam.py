@@ -19,7 +19,7 @@ import numpy as np, torch, torch.nn.functional as F
 from torch import nn, Tensor
 from fastcore.basics import patch
 
-from .models import to_grid
+from .models import as_logits, to_grid
 
 # %% ../nbs/04_gradcam.ipynb #c005
 DRAWN_CLASSES = ['rows', 'columns', 'checks', 'slants']
@@ -95,12 +95,6 @@ def undisturbed(
 def _device(model): return next((p.device for p in model.parameters()), torch.device('cpu'))
 
 # %% ../nbs/04_gradcam.ipynb #c017
-def _as_logits(out):
-    "`out`, what a model returned, or one clear ValueError."
-    if not isinstance(out, Tensor): raise ValueError(f'the model returns {type(out).__name__}: it must return logits (N,classes) as one tensor')
-    if out.ndim != 2: raise ValueError(f'the model returns a tensor of {out.ndim} dimensions: it must return logits (N,classes)')
-    return out
-
 def _run(model, x, module, call=None, swap=None, grad=True):
     "The logits of `x` and the activation `A` at `module`; the graph, if one is wanted, begins at `A`."
     calls, kept = 0, []
@@ -117,7 +111,7 @@ def _run(model, x, module, call=None, swap=None, grad=True):
         torch.set_grad_enabled(grad)
         return A.clone()
     handle = module.register_forward_hook(hook)
-    try: logits = _as_logits(model(x.clone() if x.is_inference() else x))
+    try: logits = as_logits(model(x.clone() if x.is_inference() else x))
     finally: handle.remove()
     if not kept: raise ValueError(f'this layer ran {calls} times in the forward: ' + ('choose a layer that runs' if not calls else f'call must be below {calls}'))
     if swap is None and kept[0].ndim == 3 and len(x) == kept[0].shape[1] > 1:  # images or tokens first? a single image tells
@@ -430,7 +424,7 @@ def _grids(model, x):
     with undisturbed(model), torch.enable_grad():
         try:
             hooks += [m.register_forward_hook(watch(name)) for name, m in model.named_modules() if name and not isinstance(m, _NO_LAYER)]
-            logits = _as_logits(model(x.detach().clone().requires_grad_()))
+            logits = as_logits(model(x.detach().clone().requires_grad_()))
         finally:
             for h in hooks: h.remove()
         if not logits.requires_grad: raise ValueError('no gradient passes through this model, perhaps a part of it runs under no_grad: no layer can be picked, name one behind that part')

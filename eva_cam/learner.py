@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .checkpoints import rng_state, set_rng_state
 from .compute import Compute, choose_compute, computing
-from .models import eval_mode
+from .models import as_logits, eval_mode
 from .schedules import cycle_momentum, make_sched, steps_in
 
 # %% ../nbs/01f_learner.ipynb #c006
@@ -40,7 +40,8 @@ def predict(
     "Logits for every image. Takes no notice of training mode, and augments nothing."
     p, logits, targets = next(model.parameters()), [], []
     compute = compute or Compute(str(p.device), 'float64' if p.dtype == torch.float64 else 'float32')
-    def answer(xb): return (model(xb) + model(xb.flip(3))) / 2 if flip else model(xb)
+    def one(xb): return as_logits(model(xb))
+    def answer(xb): return (one(xb) + one(xb.flip(3))) / 2 if flip else one(xb)
     with eval_mode(model):
         for xb, yb in batches:
             with compute.casting(): out = _in_halves(answer, compute.images(xb))
@@ -164,6 +165,7 @@ def _pieces(self:Learner, xb, yb):
 
 @patch
 def _loss(self:Learner, logits, y):
+    logits = as_logits(logits, len(self.train.ds.classes))
     logits = logits if logits.dtype == torch.float64 else logits.float()
     loss = F.cross_entropy(logits, y, label_smoothing=self.label_smoothing, reduction='sum')
     with torch.no_grad():

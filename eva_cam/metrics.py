@@ -13,8 +13,9 @@ import copy, math
 import torch, torch.nn.functional as F
 from torch import nn, Tensor
 
-from .gradcam import CamResult, _as_logits, _checked, _exact, _full, gradcam, undisturbed
+from .gradcam import CamResult, _checked, _exact, _full, gradcam, undisturbed
 from .methods import _one_class
+from .models import as_logits
 
 # %% ../nbs/04b_metrics.ipynb #c007
 def random_maps(
@@ -56,8 +57,7 @@ def _watched(model, x, cam, target):
     if target.shape != (n,) or target.is_floating_point() or target.dtype == torch.bool: raise ValueError(f'target must be {n} whole numbers, the class of each image, not {target.dtype} {tuple(target.shape)}')
     low, high, target = int(target.min()), int(target.max()), target.to(x.device).long()
     def prob(t):
-        logits = _as_logits(model(t.to(x)))
-        if logits.shape[1] < 2: raise ValueError('the model returns one logit for each image: a probability needs at least two classes')
+        logits = as_logits(model(t.to(x)), 2)
         if low < 0 or high >= logits.shape[1]: raise ValueError(f'target has classes {low}..{high}, the model 0..{logits.shape[1] - 1}')
         return logits.float().softmax(1).gather(1, target[:, None]).squeeze(1)
     return x, cam.to(x.device), prob

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['NORMS', 'ARCHS', 'META_KEYS', 'norm_layer', 'BasicBlock', 'Bottleneck', 'ResNet', 'resnet18', 'resnet34', 'resnet50',
-           'CustomResNet', 'custom_resnet', 'FastNet', 'fast_net', 'whiten_init', 'eval_mode', 'to_grid', 'layer_table',
-           'replace_module', 'small_stem', 'build_model', 'write_aside', 'save_weights', 'load_weights', 'pretrained']
+           'CustomResNet', 'custom_resnet', 'FastNet', 'fast_net', 'whiten_init', 'eval_mode', 'as_logits', 'to_grid',
+           'layer_table', 'replace_module', 'small_stem', 'build_model', 'write_aside', 'save_weights', 'load_weights',
+           'pretrained']
 
 # %% ../nbs/01_models.ipynb #c003
 import hashlib, json, math, os
@@ -283,6 +284,16 @@ def eval_mode(
     finally:
         for m, training in modes: m.training = training
 
+def as_logits(
+    out, # what a model returned
+    classes:int=1, # least number of logits for an image
+)->Tensor: # `out` itself, (N,C)
+    "What a model returned, if it can be logits. Raises ValueError if not."
+    if not isinstance(out, Tensor): raise ValueError(f'the model returns {type(out).__name__}: it must return logits (N,classes) as one tensor')
+    if out.ndim != 2: raise ValueError(f'the model returns a tensor of {out.ndim} dimensions: it must return logits (N,classes)')
+    if out.shape[1] < classes: raise ValueError(f'the model gives {out.shape[1]} of at least {classes} logits: take one with an output for each class')
+    return out
+
 # %% ../nbs/01_models.ipynb #c048
 def to_grid(
     t:Tensor, # a layer's output or its gradient: (N,C,h,w), (N,h,w,C) or tokens (N,L,C)
@@ -361,7 +372,7 @@ def small_stem(
     name, old = next(((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d)), (None, None))
     if old is None: raise ValueError(f'{type(model).__name__} has no convolution to adapt: pass small=False')
     if any(p.ndim == 3 and len(p) == 1 for p in model.parameters()):  # where each patch stands
-        raise ValueError(f'{type(model).__name__} cuts images into patches: pass small=False and its own arguments, such as img_size=32, patch_size=4')
+        raise ValueError(f'{type(model).__name__} cuts images into patches: pass small=False and its own arguments, such as image_size=32 (torchvision) or img_size=32 (timm)')
     k = old.kernel_size[0]
     new = nn.Conv2d(old.in_channels, old.out_channels, min(k, 3), stride=1, padding=min(k, 3) // 2, bias=old.bias is not None)
     cut = (k - new.kernel_size[0]) // 2

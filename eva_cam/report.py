@@ -15,8 +15,8 @@ from fastcore.basics import patch
 from torch import nn
 
 from .data import ImageSet, Batches, normalize, read_arrays
-from .gradcam import FLAGS, _as_logits, _device, _finish, explain_errors, gradcam, overlay, pick_layer, undisturbed
-from .models import write_aside
+from .gradcam import FLAGS, _device, _finish, explain_errors, gradcam, overlay, pick_layer, undisturbed
+from .models import as_logits, write_aside
 
 # %% ../nbs/05_report.ipynb #c008
 class _Meta(dict):
@@ -77,7 +77,7 @@ class _Features:
 def _check_model(model, ds, x, meta):
     "Logits of `x`, the first image. Raises ValueError for a model that cannot be for these images and classes."
     try:
-        with undisturbed(model), torch.no_grad(): out = _as_logits(model(x))
+        with undisturbed(model), torch.no_grad(): out = as_logits(model(x))
     except (RuntimeError, AssertionError) as e:
         raise ValueError(f'the model cannot take RGB images of {"x".join(map(str, ds.x.shape[1:3]))} pixels ({(str(e) or type(e).__name__).splitlines()[0]}): resize them, or take another model') from None
     C, theirs, ours = out.shape[1], [str(c) for c in (meta or {}).get('classes') or ()], [str(c) for c in ds.classes]

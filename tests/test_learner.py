@@ -6,7 +6,7 @@ from torch.testing import assert_close
 from eva_cam.callbacks import EMA, Clip
 from eva_cam.compute import Compute
 from eva_cam.data import Batches, Pipeline, load_data
-from eva_cam.learner import Learner
+from eva_cam.learner import Learner, predict
 from eva_cam.lr_find import borrowed, lr_find
 from eva_cam.models import resnet18
 from eva_cam.optim import make_opt
@@ -47,6 +47,15 @@ def test_momentum_cycles_where_it_is_asked_for():
     for learn.step in range(9): learn.set_rates(); seen.append(learn.opt.param_groups[0]['momentum'])
     assert seen[0] == pytest.approx(0.95) and seen[4] == pytest.approx(0.85) and max(seen) <= 0.95
     with pytest.raises(ValueError, match='moms needs an optimiser with momentum'): learner(opt=dict(kind='adamw', lr=0.1), sched=dict(kind='one_cycle', peak=1, moms=(0.85, 0.95)))
+
+class Wordy(Linear):
+    def forward(self, x): return dict(logits=super().forward(x))
+
+@pytest.mark.parametrize('compute', [None, Compute()])
+def test_what_is_no_logits_is_said_before_a_step(compute):
+    with pytest.raises(ValueError, match='returns dict: it must return logits'): learner(Wordy(), compute=compute).fit()
+    with pytest.raises(ValueError, match='5 of at least 10 logits'): learner(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 5)), compute=compute).fit()
+    with pytest.raises(ValueError, match='returns dict'): predict(Wordy(), Batches(data.test, 100, None, *stats), flip=True)
 
 def test_resuming_in_the_format_of_this_machine_is_bit_identical():
     kw = dict(compute=Compute('cpu', 'bfloat16', True, 1), sched=dict(kind='one_cycle', peak=1))
