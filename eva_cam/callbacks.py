@@ -206,8 +206,8 @@ class Progress:
     every, how = 0.5, 'none'  # seconds between renewals; where the line goes
 
     def _line(self, learn):
-        left = learn.seconds + time.perf_counter() - learn._clock
-        left = left / max(learn.step, 1) * (learn.total - learn.step)
+        spent = learn.seconds + time.perf_counter() - learn._clock
+        left = spent * (1 / getattr(learn.train, 'work', lambda step: step / learn.total)(learn.step) - 1)
         row = learn.history[-1] if learn.history else {}
         done = 10 * learn.step // learn.total
         parts = [f'{"█" * done}{"░" * (10 - done)} epoch {learn.step / learn.spe:.1f} of {learn.total / learn.spe:.3g}'] + [f'{k.replace("_", " ")} {v:.3f}' for k, v in row.items() if k.endswith(('loss', 'accuracy'))]

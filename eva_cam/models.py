@@ -262,12 +262,14 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kw, name = kwargs or {}, getattr(func, '__name__', '')
         out = func(*args, **kw)
+        args = (*args, *[kw[k] for k in ('input', 'weight') if k in kw])
         seen = [t._field for a in args for t in (a if isinstance(a, (list, tuple)) else [a]) if hasattr(t, '_field')]
         if not seen: return out
-        field, step = max(seen)
+        field, step = max(seen)[0], seen[0][1]  # an attention stands where its questions stand
         if name in ('conv2d', 'max_pool2d', 'avg_pool2d'):
             k, stride = _window(name, args, kw)
             field, step = field + (k - 1) * step, step * stride
+        if name in ('interpolate', 'conv_transpose2d', 'pixel_shuffle'): step = max(1, step * args[0].shape[2] // out.shape[2])
         if name in ('conv2d', 'linear'): self.macs += out[0].numel() * args[1][0].numel()
         for o in out if isinstance(out, (list, tuple)) else [out]:  # a split gives several
             if isinstance(o, Tensor): o._field = (math.inf if name in _WHOLE and not (name == 'linear' and args[0].ndim == 4) else field, step)
@@ -310,14 +312,15 @@ def to_grid(
         for p in (p for p in range(1, min(H, W) + 1) if H % p == W % p == 0):  # patch sizes: the finest grid that fits wins
             h, w = H // p, W // p
             if (extra := t.shape[1] - h * w) >= 0:
-                if extra <= 16 and extra < h * w: return t[:, extra:].transpose(1, 2).unflatten(2, (h, w))
+                if extra <= 16 and max(extra, 1) < h * w: return t[:, extra:].transpose(1, 2).unflatten(2, (h, w))
                 break
     raise ValueError(f'this layer gives {tuple(t.shape)}, which has no spatial grid over a {H}x{W} image: choose an earlier layer')
 
-def _grid(t, size):
-    "The same in words: '8x8', or '' where there is none."
-    try: return 'x'.join(map(str, to_grid(t, size).shape[2:]))
+def _grid(t, size, step):
+    "The same in words: '8x8', or '' where there is none, or more cells than fit into the image."
+    try: h, w = to_grid(t, size).shape[2:]
     except ValueError: return ''
+    return f'{h}x{w}' if h * step < 2 * size[0] and w * step < 2 * size[1] else ''
 
 # %% ../nbs/01_models.ipynb #c051
 def _shown(name, m, depth):
@@ -338,8 +341,8 @@ def layer_table(
             if not isinstance(out, Tensor): return
             new = {id(p): p.numel() for p in m.parameters() if id(p) not in counted}
             counted.update(new)
-            field, _ = getattr(out, '_field', ('', 0))
-            rows.append((name, type(m).__name__.lstrip('_'), tuple(out.shape[1:]), sum(new.values()), watch.macs - start[name], 'all' if field == math.inf else field, _grid(out, size[1:]) if field else ''))
+            field, step = getattr(out, '_field', ('', math.inf))
+            rows.append((name, type(m).__name__.lstrip('_'), tuple(out.shape[1:]), sum(new.values()), watch.macs - start[name], 'all' if field == math.inf else field, _grid(out, size[1:], step)))
         return hook
     p = next(model.parameters())
     x = torch.zeros(1, *size, device=p.device, dtype=p.dtype)
@@ -371,7 +374,7 @@ def small_stem(
     "Let the first convolution keep every pixel: 3x3, stride 1, and no max pool before the first stage. Raises ValueError for patch embeddings."
     name, old = next(((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d)), (None, None))
     if old is None: raise ValueError(f'{type(model).__name__} has no convolution to adapt: pass small=False')
-    if any(p.ndim == 3 and len(p) == 1 for p in model.parameters()):  # where each patch stands
+    if any(p.ndim == 3 and len(p) == 1 for p in model.parameters()) or any(getattr(m, 'strict_img_size', False) for m in model.modules()):  # where each patch stands, or how many there are
         raise ValueError(f'{type(model).__name__} cuts images into patches: pass small=False and its own arguments, such as image_size=32 (torchvision) or img_size=32 (timm)')
     k = old.kernel_size[0]
     new = nn.Conv2d(old.in_channels, old.out_channels, min(k, 3), stride=1, padding=min(k, 3) // 2, bias=old.bias is not None)

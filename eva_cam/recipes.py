@@ -195,3 +195,13 @@ def batch(self:Growing,
     share = (epoch * len(self) + i) / self.total
     k = next((k for k, g in enumerate(self.recipe.grow) if share < g[0]), len(self.recipe.grow) - 1)
     return self.phases[k].batch(epoch, i)
+
+@patch
+def work(self:Growing,
+    step:int, # batches so far
+)->float: # share of the pixels of the whole run, from 0 to 1
+    "How much of a run's work its first `step` batches are."
+    share, begin, done, whole = step / self.total, 0., 0., 0.
+    for end, _, crop in self.recipe.grow:
+        done += crop**2 * (min(share, end) - min(share, begin)); whole += crop**2 * (min(1., end) - begin); begin = end
+    return done / whole

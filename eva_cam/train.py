@@ -60,7 +60,8 @@ def _network(recipe, train, stats, seed):
     if isinstance(model, FastNet): whiten_init(model, normalize(train.x[:5000], *stats))
     try:
         with eval_mode(model), torch.no_grad(): model(normalize(train.x[:1], *stats))
-    except RuntimeError as e: raise ValueError(f'{recipe.arch} cannot take images of {"x".join(map(str, train.x.shape[1:3]))} pixels ({str(e).splitlines()[0]}): resize them') from None
+    except (RuntimeError, AssertionError) as e:
+        raise ValueError(f'{recipe.arch} cannot take images of {"x".join(map(str, train.x.shape[1:3]))} pixels ({(str(e) or type(e).__name__).splitlines()[0]}): resize them') from None
     return model
 
 # %% ../nbs/02_train.ipynb #c013

@@ -1,7 +1,7 @@
 "What an option of a network says holds for the whole of it, and a file of weights is enough for its network."
 import pytest, torch
 from torch import nn
-from eva_cam.models import NORMS, build_model, layer_table, load_weights, save_weights
+from eva_cam.models import NORMS, build_model, layer_table, load_weights, save_weights, to_grid
 
 SMALL = dict(resnet18=dict(width=8), resnet34=dict(width=8), resnet50=dict(width=8), custom_resnet=dict(width=8), fast_net=dict(widths=(8, 16, 16)))
 KINDS = dict(batch=nn.BatchNorm2d, layer=nn.GroupNorm, group=nn.GroupNorm, instance=nn.InstanceNorm2d)
@@ -39,6 +39,20 @@ def test_the_table_knows_tokens_and_layers_that_no_image_passes():
     assert set(vit.cam[:-1]) == {'8x8'} and vit.cam.iloc[-1] == ''
     rows = layer_table(Biased()).set_index('name')
     assert rows.params.to_dict() == dict(table=12, fc=16) and rows.field.to_dict() == dict(table='', fc='all') and not any(rows.cam)
+
+class Heads(nn.Module):
+    "The inside of an attention, a lone token, and a map that is enlarged again; its weights are given by name."
+    def __init__(self): super().__init__(); self.patch, self.heads, self.token, self.up, self.fc = nn.Conv2d(3, 64, 4, 4), nn.Identity(), nn.Identity(), nn.Upsample(scale_factor=4), nn.Linear(64, 10)
+    def forward(self, x):
+        maps = self.patch(x)
+        tokens = maps.flatten(2).transpose(1, 2)
+        self.heads(tokens.unflatten(2, (2, 32)).transpose(1, 2)); self.token(tokens[:, :1]); self.up(maps)
+        return nn.functional.linear(input=tokens.mean(1), weight=self.fc.weight)
+
+def test_the_table_tells_maps_from_other_numbers():
+    table = layer_table(Heads()).set_index('name')
+    assert table.cam.to_dict() == dict(patch='8x8', heads='', token='', up='32x32')
+    with pytest.raises(ValueError, match='no spatial grid'): to_grid(torch.zeros(2, 1, 64), (32, 32))
 
 @pytest.fixture
 def asked(monkeypatch):

@@ -46,3 +46,11 @@ def test_the_command_reports_on_a_timm_model_and_photographs(tmp_path):
     assert page['size'] == [224, 224] and page['grid'] == [7, 7] and page['layer'] == 'blocks.4' and page['classes'] == ['cat', 'dog']
     r = subprocess.run([*cmd, '--arch', 'timm/mobilenetv3_small_051'], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert r.returncode == 2 and r.stderr.count('\n') == 1 and 'mobilenetv3_small_05' in r.stderr, r.stderr
+
+def test_a_transformer_of_another_size_is_refused():
+    from eva_cam.models import build_model
+    from eva_cam.recipes import RECIPES
+    from eva_cam.train import learner_for
+    with pytest.raises(ValueError, match='cuts images into patches'): build_model('timm/swin_tiny_patch4_window7_224')
+    recipe = RECIPES['eva4_step'].change(arch='timm/swin_tiny_patch4_window7_224', arch_kw=dict(small=False, depths=(1, 1, 1, 1), embed_dim=24), cam_layer='layers.1')
+    with pytest.raises(ValueError, match=r"cannot take images of 32x32 pixels \(Input height"): learner_for(recipe)
