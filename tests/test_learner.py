@@ -53,8 +53,11 @@ class Wordy(Linear):
 
 @pytest.mark.parametrize('compute', [None, Compute()])
 def test_what_is_no_logits_is_said_before_a_step(compute):
-    with pytest.raises(ValueError, match='returns dict: it must return logits'): learner(Wordy(), compute=compute).fit()
-    with pytest.raises(ValueError, match='5 of at least 10 logits'): learner(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 5)), compute=compute).fit()
+    few = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 5))
+    for model, words in ((Wordy(), 'returns dict: it must return logits'), (few, '5 of at least 10 logits')):
+        before = copy.deepcopy(model.state_dict())
+        with pytest.raises(ValueError, match=words): learner(model, compute=compute).fit()
+        for k, v in model.state_dict().items(): assert_close(v, before[k], rtol=0, atol=0)
     with pytest.raises(ValueError, match='returns dict'): predict(Wordy(), Batches(data.test, 100, None, *stats), flip=True)
 
 def test_resuming_in_the_format_of_this_machine_is_bit_identical():

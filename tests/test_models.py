@@ -41,17 +41,23 @@ def test_the_table_knows_tokens_and_layers_that_no_image_passes():
     assert rows.params.to_dict() == dict(table=12, fc=16) and rows.field.to_dict() == dict(table='', fc='all') and not any(rows.cam)
 
 class Heads(nn.Module):
-    "The inside of an attention, a lone token, and a map that is enlarged again; its weights are given by name."
-    def __init__(self): super().__init__(); self.patch, self.heads, self.token, self.up, self.fc = nn.Conv2d(3, 64, 4, 4), nn.Identity(), nn.Identity(), nn.Upsample(scale_factor=4), nn.Linear(64, 10)
+    "The inside of an attention and its answer, a lone token, and a map that is enlarged again in three ways; the last weights are given by name."
+    def __init__(self):
+        super().__init__()
+        self.patch, self.fc = nn.Conv2d(3, 64, 4, 4), nn.Linear(64, 10)
+        self.heads, self.token, self.answer = nn.Identity(), nn.Identity(), nn.Identity()
+        self.up, self.shuffled, self.transposed = nn.Upsample(scale_factor=4), nn.PixelShuffle(4), nn.ConvTranspose2d(64, 8, 4, 4)
     def forward(self, x):
         maps = self.patch(x)
-        tokens = maps.flatten(2).transpose(1, 2)
-        self.heads(tokens.unflatten(2, (2, 32)).transpose(1, 2)); self.token(tokens[:, :1]); self.up(maps)
+        tokens, fewer = (t.flatten(2).transpose(1, 2) for t in (maps, nn.functional.avg_pool2d(maps, 2)))
+        self.heads(tokens.unflatten(2, (2, 32)).transpose(1, 2)); self.token(tokens[:, :1])
+        self.answer((tokens @ fewer.mT).softmax(-1) @ fewer)
+        for enlarge in (self.up, self.shuffled, self.transposed): enlarge(maps)
         return nn.functional.linear(input=tokens.mean(1), weight=self.fc.weight)
 
 def test_the_table_tells_maps_from_other_numbers():
     table = layer_table(Heads()).set_index('name')
-    assert table.cam.to_dict() == dict(patch='8x8', heads='', token='', up='32x32')
+    assert table.cam.to_dict() == dict(patch='8x8', heads='', token='', answer='8x8', up='32x32', shuffled='32x32', transposed='32x32')
     with pytest.raises(ValueError, match='no spatial grid'): to_grid(torch.zeros(2, 1, 64), (32, 32))
 
 @pytest.fixture
