@@ -40,11 +40,14 @@ def test_the_table_knows_tokens_and_layers_that_no_image_passes():
     rows = layer_table(Biased()).set_index('name')
     assert rows.params.to_dict() == dict(table=12, fc=16) and rows.field.to_dict() == dict(table='', fc='all') and not any(rows.cam)
 
+class ByName(nn.Linear):
+    def forward(self, x): return nn.functional.linear(input=x, weight=self.weight) + nn.functional.linear(x, weight=self.weight)
+
 class Heads(nn.Module):
-    "The inside of an attention and its answer, a lone token, and a map that is enlarged again in three ways; the last weights are given by name."
+    "The inside of an attention and its answer, a lone token, a map that is enlarged again in three ways, and weights that are given by name."
     def __init__(self):
         super().__init__()
-        self.patch, self.fc = nn.Conv2d(3, 64, 4, 4), nn.Linear(64, 10)
+        self.patch, self.fc = nn.Conv2d(3, 64, 4, 4), ByName(64, 10)
         self.heads, self.token, self.answer = nn.Identity(), nn.Identity(), nn.Identity()
         self.up, self.shuffled, self.transposed = nn.Upsample(scale_factor=4), nn.PixelShuffle(4), nn.ConvTranspose2d(64, 8, 4, 4)
     def forward(self, x):
@@ -53,11 +56,12 @@ class Heads(nn.Module):
         self.heads(tokens.unflatten(2, (2, 32)).transpose(1, 2)); self.token(tokens[:, :1])
         self.answer((tokens @ fewer.mT).softmax(-1) @ fewer)
         for enlarge in (self.up, self.shuffled, self.transposed): enlarge(maps)
-        return nn.functional.linear(input=tokens.mean(1), weight=self.fc.weight)
+        return self.fc(tokens.mean(1))
 
 def test_the_table_tells_maps_from_other_numbers():
     table = layer_table(Heads()).set_index('name')
-    assert table.cam.to_dict() == dict(patch='8x8', heads='', token='', answer='8x8', up='32x32', shuffled='32x32', transposed='32x32')
+    assert table.cam.to_dict() == dict(patch='8x8', heads='', token='', answer='8x8', up='32x32', shuffled='32x32', transposed='32x32', fc='')
+    assert (table.macs.fc, table.field.fc) == (2 * 640, 'all')
     with pytest.raises(ValueError, match='no spatial grid'): to_grid(torch.zeros(2, 1, 64), (32, 32))
 
 @pytest.fixture
