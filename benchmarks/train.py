@@ -6,8 +6,9 @@ Ours and the plain loop (float32, NCHW, albumentations in a DataLoader) take tur
 median of the rounds' ratios. The overhead is the time of `Learner.fit` over bare forwards, backwards and optimiser steps with the same
 numbers, LONG of them in a row, so that a run's beginning and end, which a real run has once, weigh little. How fast the machine
 multiplies matrices is measured beside: a step that did its arithmetic at that rate and nothing else would be `most` times as fast
-as the plain loop. The other setting of strips (narrow maps side by side, see 01d) takes its turns, too. With a GPU, whole runs of 24 epochs over 50,000 images (the shipped
-2,000, repeated) are timed too, compiling apart.
+as the plain loop. Where the probe chose a way to convolve of its own (strips or Winograd's, see 01d), torch's usual one takes its turns, too, and
+`conv` is how many times as fast that way makes the step. With a GPU, whole runs of 24 epochs over 50,000 images (the shipped 2,000,
+repeated) are timed too, compiling apart.
 """
 import json, statistics, sys, time
 from dataclasses import replace
@@ -125,15 +126,15 @@ def main():
     for arch, goal in GOALS.items():
         learn = our_learner(arch)
         runs = [plain_loop(arch), our_loop(learn)]
-        if DEVICE == 'cpu': runs.append(our_loop(our_learner(arch, replace(learn.compute, strips=not learn.compute.strips))))
-        plain, ours, *other = turns(*runs)
-        strips = statistics.median(b / a for a, b in (zip(ours, *other) if learn.compute.strips else zip(*other, ours))) if other else 1.
+        if learn.compute.conv != 'usual': runs.append(our_loop(our_learner(arch, replace(learn.compute, conv='usual'))))
+        plain, ours, *usual = turns(*runs)
+        conv = {learn.compute.conv: statistics.median(u / o for u, o in zip(*usual, ours)) if usual else 1.}
         per = 1000 / (STEPS * BS)
         ratios = [p / o for p, o in zip(plain, ours)]
         most = statistics.median(plain) * per * gflops[learn.compute.dtype] * 1e9 / arithmetic(arch)
-        print(f'{arch}: plain {statistics.median(plain)*per:.2f} s, ours {statistics.median(ours)*per:.2f} s per 1,000 images ({learn.compute}); the arithmetic alone allows {most:.2f} times; strips make it {strips:.2f} times as fast')
+        print(f'{arch}: plain {statistics.median(plain)*per:.2f} s, ours {statistics.median(ours)*per:.2f} s per 1,000 images ({learn.compute}); the arithmetic alone allows {most:.2f} times; ' + ', '.join(f'{k} makes it {v:.2f} times as fast as usual' for k, v in conv.items()))
         measures.append(dict(name=f'{arch}: times as fast as the plain loop', value=statistics.median(ratios), goal=goal if native else NEVER_BELOW, higher=True, n=ROUNDS,
-            spread=[min(ratios), max(ratios)], plain=statistics.median(plain)*per, ours=statistics.median(ours)*per, most=most, strips=strips, compute=str(learn.compute)))
+            spread=[min(ratios), max(ratios)], plain=statistics.median(plain)*per, ours=statistics.median(ours)*per, most=most, **conv, compute=str(learn.compute)))
     measures.append(dict(name='custom_resnet: overhead of the loop over the step', value=overhead(), goal=OVERHEAD, higher=False, n=ROUNDS))
     if DEVICE == 'cuda': measures += [dict(name=k, value=v, goal=g, higher=False, n=1) for k, (v, g) in whole_runs().items()]
     for m in measures:

@@ -76,7 +76,7 @@ def state(self:Learner,
     chance = [own]
     if self.world > 1: chance = [None] * self.world; dist.all_gather_object(chance, own)
     c = self.compute
-    return dict(settings=self.settings, compute=dict(dtype=c.dtype, channels_last=c.channels_last, threads=c.threads, strips=c.strips), kind=c.kind, world=self.world,
+    return dict(settings=self.settings, compute=dict(dtype=c.dtype, channels_last=c.channels_last, threads=c.threads, conv=c.conv), kind=c.kind, world=self.world,
         step=self.step, seconds=self.seconds, history=self.history, losses=self.losses, lrs=self.lrs, sums=self._total(self._sums.clone()), micro=self.micro,
         model=self.model.state_dict(), opt=self.opt.state_dict(), scaler=self.scaler.state_dict(), chance=chance,
         cbs={type(cb).__name__: cb.state() for cb in self.cbs if hasattr(cb, 'state')})
@@ -94,7 +94,9 @@ def load_state(self:Learner,
     diff = differences(state['settings'], self.settings) + differences(dict(devices=state['world'], callbacks=sorted(state['cbs'])), dict(devices=self.world, callbacks=remembering))
     if diff: raise ValueError(f'{name} belongs to another run ({"; ".join(diff)}): go on with the old settings, or start in another folder')
     alike = state['kind'] == self.compute.kind and (state['compute']['dtype'], self.compute.dtype) != ('bfloat16', 'float16')  # a GPU may be too old for bfloat16
-    if alike: self.compute = replace(self.compute, **{'strips': False, **state['compute']}, why='as before')  # strips: older checkpoints do not say
+    how = {'conv': 'usual', **state['compute']}
+    if how.pop('strips', False): how['conv'] = 'strips'  # older checkpoints say this, or nothing
+    if alike: self.compute = replace(self.compute, **how, why='as before')
     self._place()
     try: self.model.load_state_dict(state['model']); self.opt.load_state_dict(copy.deepcopy(state['opt']))
     except (RuntimeError, ValueError) as e: raise ValueError(f'{name} is of another network or optimiser: {str(e).splitlines()[0]}') from None

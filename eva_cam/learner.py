@@ -113,7 +113,7 @@ def _begin(self:Learner):
 
 @patch
 def _place(self:Learner):
-    if self.compile: self.compute = replace(self.compute, strips=False)  # a compiler sees all maps, and lays them out as it likes
+    if self.compile: self.compute = replace(self.compute, conv='usual')  # a compiler sees all maps, and lays them out as it likes
     self.compute.place(self.model)
     self._fresh_scaler()
     self._sums = torch.zeros(3, dtype=torch.float32 if self.compute.kind == 'mps' else torch.float64, device=self.compute.device)  # loss, right answers, images
@@ -151,7 +151,7 @@ def one_step(self:Learner,
     for x, y in self._pieces(xb, yb):
         with self.compute.casting(): logits = self.net(x)
         self.scaler.scale(self._loss(logits, y)).backward()
-    self.call('before_step'); self.scaler.step(self.opt); self.scaler.update()
+    with self.compute.casting(): self.call('before_step'); self.scaler.step(self.opt); self.scaler.update()
     self.opt.zero_grad(set_to_none=True)
 
 # %% ../nbs/01f_learner.ipynb #c023
@@ -174,7 +174,7 @@ def _loss(self:Learner, logits, y):
         self._step_loss = self._step_loss + loss.detach() * self.world / self._n
     return self.weight * loss * self.world / (self._n if self.loss == 'mean' else 1)
 
-# %% ../nbs/01f_learner.ipynb #c035
+# %% ../nbs/01f_learner.ipynb #c037
 @patch
 def set_rates(self:Learner,
 )->None:
@@ -192,7 +192,7 @@ def set_rates(self:Learner,
     if turned and self.world > 1: self._wrap()  # DDP must not wait for slopes that no longer come
     self.lrs.append(self.opt.param_groups[-1]['lr'])
 
-# %% ../nbs/01f_learner.ipynb #c039
+# %% ../nbs/01f_learner.ipynb #c041
 @patch
 def _total(self:Learner, sums):
     if self.world > 1: dist.all_reduce(sums)
@@ -215,7 +215,7 @@ def evaluate(self:Learner,
     loss, right, n = self._total(sums)
     return loss / n, right / n
 
-# %% ../nbs/01f_learner.ipynb #c041
+# %% ../nbs/01f_learner.ipynb #c043
 @patch
 def _epoch_is_due(self:Learner):
     at_end = self.step and (self.step % self.spe == 0 or self.step == self.total)
@@ -242,7 +242,7 @@ def _tick(self:Learner):
     now = time.perf_counter()
     self.seconds, self._clock = self.seconds + now - self._clock, now
 
-# %% ../nbs/01f_learner.ipynb #c043
+# %% ../nbs/01f_learner.ipynb #c045
 CHECK_EVERY = 20  # steps between looks at the losses
 
 class Diverged(ValueError):
@@ -266,7 +266,7 @@ def _check(self:Learner):
 @patch
 def _good(self:Learner): return f'the last good checkpoint is {self.last_checkpoint.name}' if self.last_checkpoint else 'no checkpoint was kept'
 
-# %% ../nbs/01f_learner.ipynb #c045
+# %% ../nbs/01f_learner.ipynb #c047
 @patch
 @contextmanager
 def _whole(self:Learner):
@@ -283,7 +283,7 @@ def _whole(self:Learner):
             self._sums = sums; set_rng_state(chance)
         raise
 
-# %% ../nbs/01f_learner.ipynb #c047
+# %% ../nbs/01f_learner.ipynb #c049
 @patch
 def _patient_step(self:Learner, xb, yb):
     while True:
@@ -296,7 +296,7 @@ def _patient_step(self:Learner, xb, yb):
         if self.compute.kind == 'cuda': torch.cuda.empty_cache()
         print(f'out of memory: going on with pieces of {self.micro} images, {len(yb)} to a step as before')
 
-# %% ../nbs/01f_learner.ipynb #c049
+# %% ../nbs/01f_learner.ipynb #c051
 @patch
 @contextmanager
 def _own_chance(self:Learner):
@@ -311,7 +311,7 @@ def _own_chance(self:Learner):
         self.rng, self.fitting = rng_state(), False
         set_rng_state(before)
 
-# %% ../nbs/01f_learner.ipynb #c051
+# %% ../nbs/01f_learner.ipynb #c053
 @patch
 @contextmanager
 def _polite_interrupt(self:Learner):
@@ -334,7 +334,7 @@ def _heed(self:Learner):
         self._asked = int(asked)
     self.stopped = self._asked
 
-# %% ../nbs/01f_learner.ipynb #c053
+# %% ../nbs/01f_learner.ipynb #c055
 @patch
 def fit(self:Learner,
     steps:int=None, # to take; up to the end of the run if not given

@@ -24,18 +24,16 @@ def decay_groups(
 def orthogonalise(
     g:Tensor, # matrix (rows, columns)
     steps:int=3, # rounds of the polynomial
-    dtype:torch.dtype=torch.bfloat16, # precision inside; coarse is enough, as each round corrects the last
-)->Tensor: # float32 of the same shape, singular values near 1
-    "`g` with its singular values lifted towards 1. Source: K. Jordan et al. 2024, Muon; coefficients from there."
+)->Tensor: # of the same shape and dtype, singular values near 1
+    "`g` with its singular values lifted towards 1; products run in the format of an autocast around it. Source: K. Jordan et al. 2024, Muon; coefficients from there."
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = g.to(dtype)
-    x = x / (x.norm() + 1e-7)
+    x = g / (g.norm() + 1e-7)
     tall = x.shape[0] > x.shape[1]
     if tall: x = x.T
     for _ in range(steps):
         s = x @ x.T
         x = a * x + (b * s + c * s @ s) @ x
-    return (x.T if tall else x).float()
+    return x.T if tall else x
 
 # %% ../nbs/01b_optim.ipynb #c014
 class Muon(torch.optim.Optimizer):

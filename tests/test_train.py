@@ -126,7 +126,7 @@ class OneIsAsked:
 learn = learner_for(RECIPES['eva6_custom_onecycle'].change(arch_kw=dict(width=4), bs=50, epochs=2), cbs=[SaveCheckpoints(sys.argv[1]), OneIsAsked()])
 found = lr_find(learn, steps=8, sweeps=1, end=1).suggestion
 learn.fit()
-every = [None] * learn.world; dist.all_gather_object(every, [found, learn.step, int(learn.stopped), learn.compute.dtype, learn.compute.channels_last, learn.compute.strips])
+every = [None] * learn.world; dist.all_gather_object(every, [found, learn.step, int(learn.stopped), learn.compute.dtype, learn.compute.channels_last, learn.compute.conv])
 if learn.rank == 0: open(sys.argv[1] + '.json', 'w').write(json.dumps(every))
 '''
 
