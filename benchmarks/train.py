@@ -3,8 +3,9 @@
     python benchmarks/train.py
 
 Ours and the plain loop (float32, NCHW, albumentations in a DataLoader) take turns in this one process, ROUNDS times; a ratio is the
-median of the rounds' ratios. The overhead is the time of `Learner.fit` over bare forwards, backwards and optimiser steps with the same
-numbers, LONG of them in a row, so that a run's beginning and end, which a real run has once, weigh little. How fast the machine
+median of the rounds' ratios. The overhead is the time of the steps of one `Learner.fit` over bare forwards, backwards and optimiser
+steps of the same kind, which take turns with them: LONG of each, EVERY at a time, so that a machine whose speed wanders slows both
+alike. A run's beginning and end, which a real run has once, are not counted. How fast the machine
 multiplies matrices is measured beside: a step that did its arithmetic at that rate and nothing else would be `most` times as fast
 as the plain loop. Where the probe chose a way to convolve of its own (strips or Winograd's, see 01d), torch's usual one takes its turns, too, and
 `conv` is how many times as fast that way makes the step. With a GPU, whole runs of 24 epochs over 50,000 images (the shipped 2,000,
@@ -17,7 +18,7 @@ import numpy as np, torch, torch.nn.functional as F
 from torch._dynamo.utils import counters
 from torch.utils.flop_counter import FlopCounterMode
 from augment import PerImage
-from eva_cam.compute import choose_compute, computing, hardware_name
+from eva_cam.compute import choose_compute, hardware_name
 from eva_cam.data import Batches, Data, ImageSet, load_data
 from eva_cam.learner import Learner
 from eva_cam.models import build_model
@@ -26,7 +27,7 @@ from eva_cam.recipes import RECIPES
 from eva_cam.train import train_recipe
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
-ROUNDS, BS, STEPS, LONG, SIDE = (5, 512, 2, 100, 8192) if DEVICE == 'cuda' else (5, 128, 2, 10, 2048)  # a GPU needs more at once, or it is its launches that are timed
+ROUNDS, BS, STEPS, LONG, EVERY, SIDE = (5, 512, 2, 500, 50, 8192) if DEVICE == 'cuda' else (5, 128, 2, 60, 1, 2048)  # a GPU needs more at once, or it is its launches that are timed
 RECIPE = RECIPES['eva6_custom_onecycle']
 GOALS = {'custom_resnet': 2.2, 'resnet18': 2.5}  # where bfloat16 is native; NEVER_BELOW elsewhere
 NEVER_BELOW, OVERHEAD = 1.25, 0.02
@@ -61,21 +62,29 @@ def our_loop(learn, steps=STEPS):
         start = now(); learn.fit(steps); return now() - start
     return run
 
-def bare_loop(arch, compute, steps):
+def bare_loop(arch, compute, steps=EVERY):
     "A function that takes bare steps with ready batches and gives its seconds."
     model = compute.place(build_model(arch)); model.train()
     opt = make_opt(model, dict(RECIPE.opt, lr=0.01))
     batches = Batches(sample.train, BS, RECIPE.pipeline, shuffle=True, drop_last=True, device=DEVICE)
     ready = [(compute.images(x), y.to(DEVICE)) for x, y in (batches.batch(*divmod(i, len(batches))) for i in range(steps))]
     def run():
-        with computing(compute):
-            start = now()
-            for xb, yb in ready:
-                with compute.casting(): out = model(xb)
-                F.cross_entropy(out.float(), yb).backward()
-                opt.step(); opt.zero_grad()
-            return now() - start
+        start = now()
+        for xb, yb in ready:
+            with compute.casting(): out = model(xb)
+            F.cross_entropy(out.float(), yb).backward()
+            opt.step(); opt.zero_grad()
+        return now() - start
     return run
+
+class Beside:
+    "Takes as many bare steps after each EVERY of the learner's, and keeps the seconds of both."
+    def __init__(self, bare): self.bare, self.pairs = bare, []
+    def before_fit(self, learn): self.clock = now()
+    def after_step(self, learn):
+        if learn.step % EVERY: return
+        ours = now() - self.clock
+        self.pairs.append((ours, self.bare())); self.clock = now()
 
 def turns(*runs):
     "Seconds of each function, ROUNDS times in turn, after one round that is not counted; the order changes every round."
@@ -86,10 +95,13 @@ def turns(*runs):
     return out
 
 def overhead(arch='custom_resnet'):
-    "Best time of `fit` over the best time of bare steps with ready batches, less one: what batches, rates, sums and checks cost."
+    "Seconds of the learner's steps over those of bare steps, less one: what batches, rates, sums and checks cost. And how many pairs, and the ratios' middle half."
     learn = our_learner(arch)
-    bare, ours = turns(bare_loop(arch, learn.compute, LONG), our_loop(learn, LONG))
-    return min(ours) / min(bare) - 1
+    learn.cbs.append(beside := Beside(bare_loop(arch, learn.compute)))
+    learn.fit(2 * EVERY); beside.pairs.clear()  # the first ones set things up
+    learn.fit(LONG)
+    ours, bare = zip(*beside.pairs)
+    return sum(ours) / sum(bare) - 1, len(ours), statistics.quantiles((o / b - 1 for o, b in beside.pairs), n=4)[::2]
 
 def products(n=SIDE):
     "Matrix products in GFLOP/s, float32 and bfloat16, the best of ROUNDS."
@@ -135,7 +147,8 @@ def main():
         print(f'{arch}: plain {statistics.median(plain)*per:.2f} s, ours {statistics.median(ours)*per:.2f} s per 1,000 images ({learn.compute}); the arithmetic alone allows {most:.2f} times; ' + ', '.join(f'{k} makes it {v:.2f} times as fast as usual' for k, v in conv.items()))
         measures.append(dict(name=f'{arch}: times as fast as the plain loop', value=statistics.median(ratios), goal=goal if native else NEVER_BELOW, higher=True, n=ROUNDS,
             spread=[min(ratios), max(ratios)], plain=statistics.median(plain)*per, ours=statistics.median(ours)*per, most=most, **conv, compute=str(learn.compute)))
-    measures.append(dict(name='custom_resnet: overhead of the loop over the step', value=overhead(), goal=OVERHEAD, higher=False, n=ROUNDS))
+    value, n, half = overhead()
+    measures.append(dict(name='custom_resnet: overhead of the loop over the step', value=value, goal=OVERHEAD, higher=False, n=n, middle_half=half))
     if DEVICE == 'cuda': measures += [dict(name=k, value=v, goal=g, higher=False, n=1) for k, (v, g) in whole_runs().items()]
     for m in measures:
         m['holds'] = m['value'] >= m['goal'] if m['higher'] else m['value'] <= m['goal']; short |= not m['holds']
