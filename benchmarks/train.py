@@ -8,7 +8,7 @@ steps of the same kind, which take turns with them: LONG of each, EVERY at a tim
 alike. A run's beginning and end, which a real run has once, are not counted. How fast the machine
 multiplies matrices is measured beside: a step that did its arithmetic at that rate and nothing else would be `most` times as fast
 as the plain loop. Where the probe chose a way to convolve of its own (strips or Winograd's, see 01d), torch's usual one takes its turns, too, and
-`conv` is how many times as fast that way makes the step. With a GPU, whole runs of 24 epochs over 50,000 images (the shipped 2,000,
+how many times as fast that way makes the step is kept under its name. With a GPU, whole runs of 24 epochs over 50,000 images (the shipped 2,000,
 repeated) are timed too, compiling apart.
 """
 import json, statistics, sys, time
@@ -56,18 +56,18 @@ def our_learner(arch, compute=None):
     compute = compute or choose_compute(model, train.batch(0, 0)[0].cpu(), DEVICE)
     return Learner(model, train, make_opt(model, dict(RECIPE.opt, lr=0.01)), epochs=1000, compute=compute)
 
-def our_loop(learn, steps=STEPS):
-    "A function that takes steps of `Learner.fit` and gives its seconds."
+def our_loop(learn):
+    "A function that takes STEPS steps of `Learner.fit` and gives its seconds."
     def run():
-        start = now(); learn.fit(steps); return now() - start
+        start = now(); learn.fit(STEPS); return now() - start
     return run
 
-def bare_loop(arch, compute, steps=EVERY):
-    "A function that takes bare steps with ready batches and gives its seconds."
+def bare_loop(arch, compute):
+    "A function that takes EVERY bare steps with ready batches and gives its seconds."
     model = compute.place(build_model(arch)); model.train()
     opt = make_opt(model, dict(RECIPE.opt, lr=0.01))
     batches = Batches(sample.train, BS, RECIPE.pipeline, shuffle=True, drop_last=True, device=DEVICE)
-    ready = [(compute.images(x), y.to(DEVICE)) for x, y in (batches.batch(*divmod(i, len(batches))) for i in range(steps))]
+    ready = [(compute.images(x), y.to(DEVICE)) for x, y in (batches.batch(*divmod(i, len(batches))) for i in range(EVERY))]
     def run():
         start = now()
         for xb, yb in ready:
@@ -140,13 +140,13 @@ def main():
         runs = [plain_loop(arch), our_loop(learn)]
         if learn.compute.conv != 'usual': runs.append(our_loop(our_learner(arch, replace(learn.compute, conv='usual'))))
         plain, ours, *usual = turns(*runs)
-        conv = {learn.compute.conv: statistics.median(u / o for u, o in zip(*usual, ours)) if usual else 1.}
+        way, gain = learn.compute.conv, statistics.median(u / o for u, o in zip(*usual, ours)) if usual else 1.
         per = 1000 / (STEPS * BS)
         ratios = [p / o for p, o in zip(plain, ours)]
         most = statistics.median(plain) * per * gflops[learn.compute.dtype] * 1e9 / arithmetic(arch)
-        print(f'{arch}: plain {statistics.median(plain)*per:.2f} s, ours {statistics.median(ours)*per:.2f} s per 1,000 images ({learn.compute}); the arithmetic alone allows {most:.2f} times; ' + ', '.join(f'{k} makes it {v:.2f} times as fast as usual' for k, v in conv.items()))
+        print(f'{arch}: plain {statistics.median(plain)*per:.2f} s, ours {statistics.median(ours)*per:.2f} s per 1,000 images ({learn.compute}); the arithmetic alone allows {most:.2f} times; convolving by {way} makes it {gain:.2f} times as fast')
         measures.append(dict(name=f'{arch}: times as fast as the plain loop', value=statistics.median(ratios), goal=goal if native else NEVER_BELOW, higher=True, n=ROUNDS,
-            spread=[min(ratios), max(ratios)], plain=statistics.median(plain)*per, ours=statistics.median(ours)*per, most=most, **conv, compute=str(learn.compute)))
+            spread=[min(ratios), max(ratios)], plain=statistics.median(plain)*per, ours=statistics.median(ours)*per, most=most, **{way: gain}, compute=str(learn.compute)))
     value, n, half = overhead()
     measures.append(dict(name='custom_resnet: overhead of the loop over the step', value=value, goal=OVERHEAD, higher=False, n=n, middle_half=half))
     if DEVICE == 'cuda': measures += [dict(name=k, value=v, goal=g, higher=False, n=1) for k, (v, g) in whole_runs().items()]
