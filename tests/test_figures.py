@@ -31,7 +31,7 @@ def test_row_says_what_was_run(name, form, cells):
     assert float(epochs) == kept[0]['epochs'] and seeds == str(len(kept))
     for cell, key in ((plain, 'test_accuracy'), (flipped, 'test_accuracy_flipped')):
         if len(kept) > 1: assert cell.endswith(f'({100 * min(r[key] for r in kept):.2f} to {100 * max(r[key] for r in kept):.2f})')
-    device = {'two CPU cores': 'x86_64 CPU, 2 threads', 'two CPU cores with AMX': 'Intel(R) Xeon(R) Processor with AMX, 2 threads', 'one CPU core with AMX': 'Intel(R) Xeon(R) Processor with AMX, 1 thread'}[hardware]
+    device = {'two CPU cores': 'x86_64 CPU, 2 threads', 'two CPU cores, in float32': 'Intel(R) Xeon(R) Processor, 2 threads', 'two CPU cores with AMX': 'Intel(R) Xeon(R) Processor with AMX, 2 threads', 'one CPU core with AMX': 'Intel(R) Xeon(R) Processor with AMX, 1 thread'}[hardware]
     assert float(minutes) == round(statistics.mean(r['seconds'] for r in kept if r['device'] == device) / 60, 1)
 
 def result(name): return json.loads((ROOT / 'benchmarks/results' / f'{name}.json').read_text(encoding='utf-8'))
