@@ -55,6 +55,7 @@ def test_rows_of_training_say_what_was_measured():
     other = result('train_without_amx'); custom, resnet, over = (m['value'] for m in other['measures'])
     holds, winograd = [m['holds'] for m in other['measures']], [m['winograd'] for m in other['measures'][:2]]
     assert verdict(f'| {custom:.2f} and {resnet:.2f} times | at least 1.25 |') == all(holds[:2]) and verdict(f'| {100 * over:.2f} % | at most 2 % |') == holds[2]
+    assert f"one by one, {other['measures'][2]['n']} of each" in README
     assert f'fewer products make it {winograd[0]:.2f} and {winograd[1]:.2f} times as fast' in README and 'AMX' not in other['device']
     both = train['gflops']; assert f"at {both['float32']:.0f} GFLOP/s in float32 and {both['bfloat16']:.0f} in bfloat16: {both['bfloat16'] / both['float32']:.1f} times" in README
 
