@@ -5,7 +5,7 @@
 Ours and the plain loop (float32, NCHW, albumentations in a DataLoader) take turns in this one process, ROUNDS times; a ratio is the
 median of the rounds' ratios. The overhead is the time of the steps of one `Learner.fit` over bare forwards, backwards and optimiser steps
 of the same kind, which take turns with them: LONG of each, EVERY at a time, so that a machine whose speed wanders slows both alike (of 70
-each on a shared machine, two bare loops still differ by 3 % by chance). A run's beginning and end, which a real run has once, are not
+each on a shared machine, two bare loops were seen to differ by 3 %). A run's beginning and end, which a real run has once, are not
 counted. How fast the machine multiplies matrices is measured beside: a step that did its arithmetic at that rate and nothing else would
 be `most` times as fast as the plain loop. Where the probe chose a way to convolve of its own (strips or Winograd's, see 01d), torch's
 usual one takes its turns, too, and how many times as fast that way makes the step is kept under its name. With a GPU, whole runs of 24
