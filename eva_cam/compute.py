@@ -243,12 +243,13 @@ def probe(
             best = min(times, key=times.get)
             quicker = times[Compute('cpu', 'float32', False, n)] / times[best]
             other = replace(best, channels_last=True, conv='strips' if best.dtype == 'bfloat16' else 'winograd')
-            times = _race(model, [best, other], x, start + seconds)
+            near = [k for k in sorted({n, 1}) if times[replace(best, threads=k)] < 1.5 * times[best]]
+            times = _race(model, [replace(c, threads=k) for c in (best, other) for k in near], x, start + seconds)
             quicker, best = quicker * times[best] / min(times.values()), min(times, key=times.get)
     finally: torch.set_num_threads(n)
     return replace(best, why=f'{quicker:.1f} times as fast as float32 on {n} thread{"s"*(n > 1)} (probe of {time.perf_counter() - start:.1f} s)')
 
-# %% ../nbs/01d_compute.ipynb #c052
+# %% ../nbs/01d_compute.ipynb #c054
 def best_device(
 )->str: # 'cuda', 'mps' or 'cpu'
     "The accelerator of this machine, or the CPU."
@@ -280,7 +281,7 @@ def choose_compute(
     dist.broadcast_object_list(said)
     return replace(said[0], device=device)
 
-# %% ../nbs/01d_compute.ipynb #c057
+# %% ../nbs/01d_compute.ipynb #c059
 @contextmanager
 def computing(
     c:Compute, # as chosen
@@ -295,7 +296,7 @@ def computing(
         torch.set_num_threads(n)
         torch.backends.cudnn.benchmark = trying
 
-# %% ../nbs/01d_compute.ipynb #c060
+# %% ../nbs/01d_compute.ipynb #c062
 def hardware_name(
     device:str='cpu', # torch device
 )->str: # such as 'Intel(R) Xeon(R) Processor with AMX, 2 threads'

@@ -68,6 +68,6 @@ def test_our_own_two():
     assert fast.opt == dict(kind='muon', lr=0.24, momentum=0.6, head_lr=0.67, bias_lr=0.053, bias_momentum=0.85, weight_decay=0.004, whiten_epochs=3)
     assert (fast.bs, fast.epochs, fast.label_smoothing, fast.loss, fast.drop_last, fast.grow, fast.sched) == (2000, 10.4, 0.2, 'sum', True, ((0.3, 24, 24), (1, 32, 32)), dict(kind='linear'))
     assert (fast.pipeline.pad, fast.pipeline.pad_mode, fast.pipeline.flip, fast.cam_layer, fast.valid) == (2, 'reflect', 'alternate', 'block2', 0)
-    assert best.opt == MUON and best.sched == dict(kind='one_cycle', peak=20, start=0.1, end=0.0005) and best.grow == ((0.5, 24, 24), (1, 32, 32))
-    assert (best.bs, best.epochs, best.label_smoothing, best.ema, best.cam_layer) == (512, 100, 0.1, 0.995, 'layer3')
+    assert best.opt == MUON and best.sched == dict(kind='one_cycle', peak=12, start=0.1, end=0.0005) and best.grow == ((0.5, 24, 24), (1, 32, 32))
+    assert (best.bs, best.epochs, best.label_smoothing, best.ema, best.cam_layer) == (512, 60, 0.1, 0.995, 'layer3')
     assert {k: getattr(best.pipeline, k) for k in OFF} == OFF | dict(pad=4, crop=32, flip='alternate', holes=(1, 1)) and (best.pipeline.hole_size, best.pipeline.pad_mode) == ((12, 12), 'reflect')
