@@ -234,7 +234,7 @@ def probe(
     x:Tensor, # images (N,3,H,W); the first 64 are used
     seconds:float=PROBE_SECONDS, # to spend, about
 )->Compute: # the fastest on this CPU at this moment; `why` says by how much
-    "Time float32 and bfloat16, both layouts, one thread and all, then the ways to convolve, on the CPU. Random state, threads and `model` are left as they were."
+    "Time float32 and bfloat16, both layouts, one thread and all, then the ways to convolve, and threads again if close, on the CPU. Random state, threads and `model` are left as they were."
     n, x, start = torch.get_num_threads(), x[:64].cpu(), time.perf_counter()
     ways = [Compute('cpu', d, cl, k) for k in sorted({n, 1}, reverse=True) for d, cl in (('bfloat16', True), ('float32', True), ('float32', False))]
     try:
