@@ -12,6 +12,7 @@ __all__ = ['NORMS', 'ARCHS', 'META_KEYS', 'norm_layer', 'BasicBlock', 'Bottlenec
 import hashlib, json, math, os
 from contextlib import contextmanager, nullcontext
 from importlib.resources import files
+from inspect import signature
 from pathlib import Path
 
 import torch, torch.nn.functional as F
@@ -79,7 +80,7 @@ class Bottleneck(nn.Module):
 
 # %% ../nbs/01_models.ipynb #c018
 class ResNet(nn.Module):
-    "A residual network for small images: `stem`, `layer1` to `layer4`, `pool`, `fc`. Raises ValueError for another `pool`. Source: He et al. 2016, section 4.2."
+    "A residual network for small images: `stem`, `layer1` to `layer4`, `pool`, `fc`. Raises ValueError for another `pool`. Source: He et al. 2016, table 1, with the first layer of section 4.2."
     def __init__(self,
         block:type, # `BasicBlock` or `Bottleneck`
         depths:tuple, # number of blocks in each of the four stages
@@ -169,7 +170,7 @@ def custom_resnet(
 
 # %% ../nbs/01_models.ipynb #c031
 class _GELU(nn.GELU):
-    "GELU. Where channels lie last it is taken of the reordered view: for plainly ordered tensors torch has a quicker way on CPUs."
+    "GELU, where channels lie last of the view that puts them there: torch is quicker on a CPU with plainly ordered tensors."
     def forward(self, x):
         if not x.is_contiguous(memory_format=torch.channels_last): return super().forward(x)
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -235,7 +236,7 @@ def whiten_init(
     x:Tensor, # training images (N,3,H,W), normalised; a few thousand are enough
     eps:float=5e-4, # added to each variance, so that noise is not blown up
 )->FastNet: # the same model
-    "Set the first layer to whiten 2x2 patches of `x`. Raises ValueError without such a layer. Source: K. Jordan 2024, section 3.1."
+    "Set the first layer to whiten 2x2 patches of `x`. Raises ValueError without such a layer. Source: K. Jordan 2024, section 3.2."
     if not isinstance(model, FastNet): raise ValueError(f'whiten_init wants a fast_net, not a {type(model).__name__}')
     p = F.unfold(x.float(), 2).transpose(1, 2).reshape(-1, 12)
     var, vec = torch.linalg.eigh(p.T @ p / len(p))
@@ -270,7 +271,7 @@ class _Watch(TorchFunctionMode):
             k, stride = _window(name, args, kw)
             field, step = field + (k - 1) * step, step * stride
         if name in ('interpolate', 'conv_transpose2d', 'pixel_shuffle'): step = max(1, step * args[0].shape[2] // out.shape[2])
-        if name in ('conv2d', 'linear'): self.macs += out[0].numel() * args[1][0].numel()
+        if name in ('conv2d', 'linear'): self.macs += out.numel() * args[1][0].numel()
         for o in out if isinstance(out, (list, tuple)) else [out]:  # a split gives several
             if isinstance(o, Tensor): o._field = (math.inf if name in _WHOLE and not (name == 'linear' and args[0].ndim == 4) else field, step)
         return out
@@ -377,7 +378,7 @@ def small_stem(
     if any(p.ndim == 3 and len(p) == 1 for p in model.parameters()) or any(getattr(m, 'strict_img_size', False) for m in model.modules()):  # where each patch stands, or how many there are
         raise ValueError(f'{type(model).__name__} cuts images into patches: pass small=False and its own arguments, such as image_size=32 (torchvision) or img_size=32 (timm)')
     k = old.kernel_size[0]
-    new = nn.Conv2d(old.in_channels, old.out_channels, min(k, 3), stride=1, padding=min(k, 3) // 2, bias=old.bias is not None)
+    new = nn.Conv2d(old.in_channels, old.out_channels, min(k, 3), stride=1, padding=min(k, 3) // 2, bias=old.bias is not None).to(old.weight)
     cut = (k - new.kernel_size[0]) // 2
     new.weight.data.copy_(old.weight.data[:, :, cut:cut + new.kernel_size[0], cut:cut + new.kernel_size[0]])
     if old.bias is not None: new.bias.data.copy_(old.bias.data)
@@ -397,8 +398,10 @@ def build_model(
     "The network called `arch`. Raises ValueError for a name that nobody knows, and for arguments that the network does not take."
     if arch in ARCHS: make = lambda: ARCHS[arch](num_classes, **kw)
     elif arch.startswith('torchvision/'):
-        from torchvision.models import get_model
-        make = lambda: get_model(arch.split('/', 1)[1], num_classes=num_classes, **kw)
+        from torchvision.models import get_model, get_model_builder
+        def make(name=arch.split('/', 1)[1]):
+            if 'weights_backbone' in signature(get_model_builder(name)).parameters: raise ValueError('it finds or outlines objects, and classifies no images')
+            return get_model(name, num_classes=num_classes, **kw)
     elif arch.startswith('timm/'):
         try: import timm
         except ImportError: raise ValueError(f'{arch} needs timm: pip install timm') from None
@@ -424,8 +427,8 @@ def write_aside(
 # %% ../nbs/01_models.ipynb #c071
 META_KEYS = ('arch', 'arch_kw', 'classes', 'mean', 'std')
 
-def _digest(tensors):
-    h = hashlib.sha256()
+def _digest(tensors, meta=None):
+    h = hashlib.sha256(b'' if meta is None else json.dumps(meta, sort_keys=True).encode())
     for k in sorted(tensors): h.update(f'{k} {tensors[k].dtype} {tuple(tensors[k].shape)}'.encode()); h.update(tensors[k].contiguous().view(-1).view(torch.uint8).numpy())
     return h.hexdigest()
 
@@ -440,11 +443,12 @@ def save_weights(
     lacking = [k for k in META_KEYS if k not in meta]
     if lacking: raise ValueError(f'meta lacks {", ".join(lacking)}: say how to build the network and what it expects')
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    if half: tensors = {k: v.half() if v.ndim > 1 else v for k, v in tensors.items()}
-    bad = [k for k, v in tensors.items() if not torch.isfinite(v).all()]
-    if bad: raise ValueError(f'weights of {bad[0]} are not finite' + (' in float16: pass half=False' if half else ': training has diverged'))
-    header = json.dumps({**meta, 'sha256': _digest(tensors)})
-    return write_aside(Path(path), save(tensors, metadata={'eva_cam': header}))
+    def lost(): return next((k for k, v in tensors.items() if not torch.isfinite(v).all()), None)
+    if bad := lost(): raise ValueError(f'weights of {bad} are not finite: training has diverged')
+    if half: tensors = {k: v.half() if v.ndim > 1 and v.is_floating_point() else v for k, v in tensors.items()}
+    if bad := lost(): raise ValueError(f'weights of {bad} are too large for float16: pass half=False')
+    meta = json.loads(json.dumps(meta))  # as it will be read
+    return write_aside(Path(path), save(tensors, metadata={'eva_cam': json.dumps({**meta, 'sha256': _digest(tensors, meta)})}))
 
 # %% ../nbs/01_models.ipynb #c073
 _FETCH = ('weights', 'weights_backbone', 'pretrained', 'pretrained_cfg', 'pretrained_cfg_overlay', 'checkpoint_path')  # arguments that look for weights elsewhere
@@ -464,7 +468,7 @@ def load_weights(
     except SafetensorError as e: raise ValueError(f'{path.name} is not a whole safetensors file ({e}): copy it again') from None
     try: meta = json.loads(header); seal, arch, n, kw = meta.pop('sha256'), meta['arch'], len(meta['classes']), dict(meta['arch_kw'])
     except (TypeError, ValueError, KeyError, AttributeError): raise ValueError(f'{path.name} was not written by save_weights: it does not say which network it is for') from None
-    if _digest(tensors) != seal: raise ValueError(f'{path.name} has been altered since it was written: copy it again')
+    if seal not in (_digest(tensors, meta), _digest(tensors)): raise ValueError(f'{path.name} has been altered since it was written: copy it again')
     if not isinstance(arch, str) or ':' in arch: raise ValueError(f'{path.name} asks for the network {arch!r}, which would come from elsewhere: only {", ".join(ARCHS)}, torchvision/NAME and timm/NAME are built from a file')
     kw = {**(_FETCHED.get(arch, {}) if kw.get('weights') else {}), **{k: v for k, v in kw.items() if k not in _FETCH}}
     try:

@@ -1,7 +1,8 @@
 "What an option of a network says holds for the whole of it, and a file of weights is enough for its network."
 import pytest, torch
 from torch import nn
-from eva_cam.models import NORMS, build_model, layer_table, load_weights, save_weights, to_grid
+from safetensors.torch import load_file
+from eva_cam.models import NORMS, build_model, layer_table, load_weights, save_weights, small_stem, to_grid
 
 SMALL = dict(resnet18=dict(width=8), resnet34=dict(width=8), resnet50=dict(width=8), custom_resnet=dict(width=8), fast_net=dict(widths=(8, 16, 16)))
 KINDS = dict(batch=nn.BatchNorm2d, layer=nn.GroupNorm, group=nn.GroupNorm, instance=nn.InstanceNorm2d)
@@ -105,3 +106,26 @@ def test_what_torchvision_changes_with_its_weights_is_kept(name, asked, tmp_path
     model, _ = load_weights(stored(tmp_path, f'torchvision/{name}', dict(weights='DEFAULT', small=False, init_weights=False), 1000, whole))
     x = torch.rand(1, 3, 80, 80)
     torch.testing.assert_close(model(x), whole(x)); assert asked == []
+
+def test_half_precision_leaves_whole_numbers_and_says_what_is_too_large(tmp_path):
+    model = nn.Linear(2, 2); model.register_buffer('index', torch.arange(4100).view(2, -1))
+    meta = dict(arch='fast_net', arch_kw={}, classes=['a', 'b'], mean=[0.5], std=[0.5])
+    kept = load_file(save_weights(model, tmp_path / 'half', meta, half=True))
+    assert torch.equal(kept['index'], model.index) and kept['weight'].dtype == torch.float16
+    model.weight.data[0, 0] = 1e6
+    with pytest.raises(ValueError, match='weight are too large for float16: pass half=False'): save_weights(model, tmp_path / 'x', meta, half=True)
+    model.weight.data[0, 0] = torch.inf
+    with pytest.raises(ValueError, match='weight are not finite: training has diverged'): save_weights(model, tmp_path / 'x', meta, half=True)
+
+def test_a_small_stem_keeps_the_kind_of_its_numbers():
+    assert small_stem(nn.Sequential(nn.Conv2d(3, 4, 7, 2)).double())(torch.rand(1, 3, 8, 8).double()).shape == (1, 4, 8, 8)
+
+def test_what_classifies_no_images_is_refused_before_it_fetches_its_backbone(asked, tmp_path):
+    for name in ('fcn_resnet50', 'fasterrcnn_resnet50_fpn'):
+        with pytest.raises(ValueError, match='classifies no images'): load_weights(stored(tmp_path, f'torchvision/{name}', {}, model=nn.Linear(1, 1)))
+    assert asked == []
+
+def test_the_table_counts_the_products_of_every_window():
+    "The attention of a Swin block has four matrices of the width squared for each token; its windows lie where images usually do."
+    table = layer_table(build_model('torchvision/swin_t', small=False), (3, 224, 224), depth=4)
+    assert table.set_index('name').macs['features.1.0.attn'] == 4 * 96**2 * 56**2
