@@ -39,10 +39,10 @@ class EMA:
         decay:float=0.999, # share of the old average kept at each step, once there have been enough steps; from 0 to below 1
     ):
         if not 0 <= decay < 1: raise ValueError(f'decay is {decay}: give a share from 0 to below 1')
-        self.decay, self.model = decay, None
+        self.decay, self.model, self.learn = decay, None, None
 
     def before_fit(self, learn):
-        if self.model is None: self.model = copy.deepcopy(learn.model).requires_grad_(False).eval()
+        if self.learn is not learn: self.learn, self.model = learn, copy.deepcopy(learn.model).requires_grad_(False).eval()  # another learner, another average
         learn.averaged = self.model
         pairs = list(zip(self.model.state_dict().values(), learn.model.state_dict().values()))
         self.moving = [list(t) for t in zip(*[p for p in pairs if p[0].is_floating_point()])]
@@ -103,7 +103,8 @@ def load_state(self:Learner,
     if state['scaler']: self.scaler.load_state_dict(state['scaler'])
     for cb in self.cbs:
         if type(cb).__name__ in state['cbs']: cb.load(state['cbs'][type(cb).__name__], self)
-    for k in ('step', 'seconds', 'history', 'losses', 'lrs', 'micro'): setattr(self, k, copy.copy(state[k]))
+    for k in ('step', 'seconds', 'history', 'losses', 'lrs'): setattr(self, k, copy.copy(state[k]))
+    self.micro = min((m for m in (self.micro, state['micro']) if m), default=None)  # who has less memory now may say so
     self._recent = []  # losses of steps that are yet to come
     self._sums += torch.tensor(state['sums'], dtype=self._sums.dtype, device=self._sums.device) / self.world
     self.rng = state['chance'][self.rank]
@@ -111,7 +112,7 @@ def load_state(self:Learner,
 
 # %% ../nbs/01g_callbacks.ipynb #c017
 class SaveCheckpoints:
-    "Write a checkpoint into `folder` after each epoch and at least every `seconds`. The folder is made if need be."
+    "Write a checkpoint into `folder` after each epoch and, on one device, at least every `seconds`. The folder is made if need be."
     def __init__(self,
         folder:str, # of the run
         seconds:float=120., # longest stretch of work that may be lost
@@ -120,7 +121,7 @@ class SaveCheckpoints:
         self.folder, self.seconds, self.steps = Path(folder), seconds, steps
         try: self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as e: raise ValueError(f'cannot write to {folder} ({e.strerror}): choose another folder') from None
-        self.lock = FileLock(self.folder / 'run.lock', timeout=0)
+        self.lock, self.written = FileLock(self.folder / 'run.lock', timeout=0), None
 
     def _save(self, learn):
         state, models = learn.state(), {learn.model, learn.eval_model}  # one, where nothing is averaged
@@ -131,7 +132,7 @@ class SaveCheckpoints:
         learn.last_checkpoint = path
         self.written = time.perf_counter()
 
-    def before_fit(self, learn): self._claim(learn); self.written = time.perf_counter()
+    def before_fit(self, learn): self._claim(learn); self.written = self.written or time.perf_counter()  # a run of many short fits is one run
     def after_step(self, learn):
         late = learn.world == 1 and time.perf_counter() - self.written > self.seconds  # several devices have several clocks
         if late or (self.steps and learn.step % self.steps == 0): learn._check(); learn._tick(); self._save(learn); learn._clock = time.perf_counter()  # writing is not training
@@ -145,6 +146,8 @@ def _claim(self:SaveCheckpoints, learn):
     if learn.rank == 0:
         try: self.lock.acquire()
         except Timeout: raise ValueError(f'another run is writing to {self.folder}: wait for its end, or choose another folder') from None
+    names = [type(cb).__name__ for cb in learn.cbs if hasattr(cb, 'state')]
+    if twice := [n for n in names if names.count(n) > 1]: raise ValueError(f'there are two {twice[0]}, and a checkpoint keeps one of each class: leave one out')
     late = [type(cb).__name__ for cb in learn.cbs[learn.cbs.index(self) + 1:] if hasattr(cb, 'state')]
     if late: raise ValueError(f'SaveCheckpoints stands before {late[0]} and would keep its state of the step before: put SaveCheckpoints last')
     ahead = [p.name for p in self.folder.glob('ckpt_*.pt') if p.name > checkpoint_path(self.folder, learn.step).name]
@@ -207,16 +210,17 @@ class Progress:
     "One line with a bar, epoch, loss, accuracy and time left, renewed in place; above it, where and how is computed."
     every, how = 0.5, 'none'  # seconds between renewals; where the line goes
 
+    def _done(self, learn): return getattr(learn.train, 'work', lambda step: step / learn.total)(learn.step)  # share of the work of the run
     def _line(self, learn):
-        spent = learn.seconds + time.perf_counter() - learn._clock
-        left = spent * (1 / getattr(learn.train, 'work', lambda step: step / learn.total)(learn.step) - 1)
+        (since, before), done = self.begun, self._done(learn)
+        left = [(time.perf_counter() - since) * (1 - done) / (done - before)] if done > before else []
         row = learn.history[-1] if learn.history else {}
-        done = 10 * learn.step // learn.total
-        parts = [f'{"█" * done}{"░" * (10 - done)} epoch {learn.step / learn.spe:.1f} of {learn.total / learn.spe:.3g}'] + [f'{k.replace("_", " ")} {v:.3f}' for k, v in row.items() if k.endswith(('loss', 'accuracy'))]
-        return ' · '.join([*parts, f'{int(left // 60)}:{int(left % 60):02} left'])
+        bar = 10 * learn.step // learn.total
+        parts = [f'{"█" * bar}{"░" * (10 - bar)} epoch {learn.step / learn.spe:.1f} of {learn.total / learn.spe:.3g}'] + [f'{k.replace("_", " ")} {v:.3f}' for k, v in row.items() if k.endswith(('loss', 'accuracy'))]
+        return ' · '.join([*parts, *(f'{int(s // 60)}:{int(s % 60):02} left' for s in left)])
 
     def before_fit(self, learn):
-        self.shown, self.handle = 0., None
+        self.shown, self.handle, self.begun = 0., None, (time.perf_counter(), self._done(learn))
         self.how = 'none' if learn.rank else 'notebook' if 'ipykernel' in sys.modules else 'terminal' if sys.stdout.isatty() else 'log'
         if self.how != 'none': print(learn.compute)
         if self.how == 'notebook':

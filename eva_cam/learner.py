@@ -30,7 +30,6 @@ def _in_halves(f, x):
     return torch.cat([_in_halves(f, half) for half in x.chunk(2)])
 
 # %% ../nbs/01f_learner.ipynb #c007
-@torch.inference_mode()
 def predict(
     model:nn.Module, # evaluated in evaluation mode, then left as it was
     batches, # `Batches` in data-set order
@@ -40,13 +39,13 @@ def predict(
     "Logits for every image. Takes no notice of training mode, and augments nothing."
     p, logits, targets = next(model.parameters()), [], []
     compute = compute or Compute(str(p.device), 'float64' if p.dtype == torch.float64 else 'float32')
-    def one(xb): return as_logits(model(xb))
+    def one(xb): out = as_logits(model(xb)); return out if out.dtype == torch.float64 else out.float()  # before a mean is taken
     def answer(xb): return (one(xb) + one(xb.flip(3))) / 2 if flip else one(xb)
-    with eval_mode(model):
+    with torch.inference_mode(), eval_mode(model):
         for xb, yb in batches:
             with compute.casting(): out = _in_halves(answer, compute.images(xb))
             logits.append(out.float().cpu()); targets.append(yb.cpu())
-    return torch.cat(logits), torch.cat(targets)
+    return torch.cat(logits), torch.cat(targets)  # ordinary tensors, which may be changed and learnt from
 
 def accuracy(
     logits:Tensor, # (N,C)
@@ -77,11 +76,12 @@ class Learner:
     ):
         self.model, self.train, self.opt, self.spec, self.epochs = model, train, opt, sched or dict(kind='flat'), epochs
         self.evals, self.loss, self.label_smoothing, self.compute, self.compile = evals or {}, loss, label_smoothing, compute, compile
-        self.micro, self.eval_every, self.cbs, self.seed = micro, eval_every, list(cbs), seed
+        self.micro, self.eval_every, self.cbs, self.seed = micro, eval_every, list(cbs), int(seed)
         self.sched, self.spe = make_sched(self.spec), len(train)
         self._refuse_nonsense()
         self.settings = settings or dict(sched=self.spec, epochs=epochs, bs=train.bs, images=len(train.ds), loss=loss, label_smoothing=label_smoothing,
-            opt=type(opt).__name__, lr=[g['initial_lr'] for g in opt.param_groups], weight_decay=[g.get('weight_decay') for g in opt.param_groups])
+            opt=type(opt).__name__, groups=[{k: v for k, v in g.items() if k not in ('params', 'lr')} for g in opt.param_groups],
+            seeds=[seed, getattr(train, 'seed', None)], pipeline=repr(getattr(train, 'pipeline', None)))
         self._begin()
 
 # %% ../nbs/01f_learner.ipynb #c013
@@ -324,7 +324,8 @@ def _polite_interrupt(self:Learner):
     try: yield
     finally:
         for s, handler in before.items(): signal.signal(s, handler)
-    if self.stopped: print(f'stopped by {signal.Signals(self.stopped).name} at step {self.step} of {self.total}; fit() goes on from there')
+    if self.stopped and self.rank == 0 and self.step < self.total: print(f'stopped by {signal.Signals(self.stopped).name} at step {self.step} of {self.total}; fit() goes on from there')
+    if self.stopped == signal.SIGTERM: raise SystemExit(128 + self.stopped)
 
 @patch
 def _heed(self:Learner):
@@ -339,7 +340,7 @@ def _heed(self:Learner):
 def fit(self:Learner,
     steps:int=None, # to take; up to the end of the run if not given
 )->Learner: # itself
-    "Train on, from wherever the run stands. Raises `Diverged` when the loss is no longer a number."
+    "Train on, from wherever the run stands. Raises `Diverged` when the loss is no longer a number, and SystemExit after a SIGTERM."
     end = self.total if steps is None else min(self.total, self.step + steps)
     with ExitStack() as stack:
         for context in (computing(self.compute), self._own_chance(), self._polite_interrupt()): stack.enter_context(context)

@@ -6,10 +6,12 @@
 __all__ = ['RECIPES', 'Recipe', 'get_recipe', 'recipe_table', 'Growing']
 
 # %% ../nbs/01e_recipes.ipynb #c003
-import math
+import copy, math
 from dataclasses import dataclass, field, fields, asdict, replace
+from numbers import Real
 from fastcore.basics import patch
 
+from .checkpoints import python_numbers
 from .data import Batches, ImageSet, Pipeline, resize
 from .schedules import make_sched, steps_in
 
@@ -38,19 +40,23 @@ class Recipe:
     improved:dict = field(default_factory=dict) # settings that the improved form changes
 
     def __post_init__(self):
-        object.__setattr__(self, 'grow', tuple(tuple(g) for g in self.grow))
+        for k in ('opt', 'sched', 'arch_kw', 'improved', 'grow', 'bs', 'epochs'): object.__setattr__(self, k, python_numbers(getattr(self, k)))
         self._refuse_nonsense()
+        object.__setattr__(self, 'grow', tuple(tuple(g) for g in self.grow))
+        object.__setattr__(self, 'bs', int(self.bs))
 
 # %% ../nbs/01e_recipes.ipynb #c008
 @patch
 def _refuse_nonsense(self:Recipe):
-    for name, ok, want in (('epochs', 0 < self.epochs < math.inf, 'a number above 0'), ('bs', self.bs > 0 and self.bs == int(self.bs), 'a whole number above 0'),
+    for name, ok, want in (('epochs', 0 < self.epochs < math.inf, 'a number above 0'), ('bs', 0 < self.bs < math.inf and self.bs == int(self.bs), 'a whole number above 0'),
                            ('clip', self.clip >= 0, '0 or more'), ('valid', self.valid >= 0, '0 or more'), ('ema', 0 <= self.ema < 1, '0 or more and below 1'),
                            ('label_smoothing', 0 <= self.label_smoothing < 1, '0 or more and below 1')):
         if not ok: raise ValueError(f'{self.name}: {name} is {getattr(self, name)}: give {want}')
     make_sched(self.sched)(0., self.epochs)  # one that cannot be of this length says so
     if self.loss not in ('mean', 'sum'): raise ValueError(f"loss is {self.loss!r}: choose 'mean' or 'sum'")
     if self.sched['kind'] == 'plateau' and not self.valid: raise ValueError(f'{self.name}: a plateau needs images to watch, so hold some out with valid=0.1')
+    if not all(isinstance(g, (list, tuple)) and len(g) == 3 and all(isinstance(v, Real) and v > 0 for v in g) for g in self.grow):
+        raise ValueError(f'{self.name}: grow is {self.grow}: give phases of (share of the run, side, crop), all above 0')
     shares = [g[0] for g in self.grow]
     if shares and (shares[-1] < 1 or shares != sorted(shares)): raise ValueError(f'{self.name}: grow has the shares {shares}: they must rise, up to 1 at the end of the run')
 
@@ -64,7 +70,7 @@ def to_dict(self:Recipe,
 @patch
 def settings(self:Recipe,
 )->dict: # of numbers, strings, tuples and dicts; ready for JSON
-    "All that a run depends on: the recipe without its words, its author's figure and its other form."
+    "What must agree where a run is resumed or its figure kept: the recipe without its words, its author's figure and its other form."
     return {k: v for k, v in self.to_dict().items() if k not in ('about', 'author', 'improved')}
 
 @patch(cls_method=True)
@@ -83,11 +89,11 @@ def from_dict(cls:Recipe,
 def change(self:Recipe,
     **kw, # settings and their new values
 )->Recipe: # another recipe
-    "The recipe with some settings changed; the epochs of its schedule shrink or grow along with its own. Raises ValueError for a setting that does not exist."
+    "The recipe with some settings changed; peak, warming up and steps of its schedule shrink or grow along with its epochs. Raises ValueError for a setting that does not exist."
     extra = set(kw) - {f.name for f in fields(self)}
     if extra: raise ValueError(f'a recipe has no {sorted(extra)[0]}: choose among {", ".join(f.name for f in fields(self))}')
     if 'epochs' in kw and 'sched' not in kw: kw['sched'] = {k: v * kw['epochs'] / self.epochs if k in ('peak', 'every', 'warm') else v for k, v in self.sched.items()}
-    return replace(self, **kw)
+    return replace(copy.deepcopy(self), **kw)
 
 @patch
 def form(self:Recipe,
@@ -140,15 +146,15 @@ _OURS = [
     Recipe('best', 'resnet18', replace(_BETTER['pipeline'], hole_size=(12, 12)), _BETTER['opt'], dict(kind='one_cycle', peak=12, start=0.1, end=0.0005), 60, 512, 'layer3',
         label_smoothing=0.1, ema=0.995, grow=_GROW, about='Aims at 96 % from ResNet-18'),
 ]
-RECIPES = {r.name: r for r in [*_SIX, *_OURS]}
+RECIPES = {r.name: copy.deepcopy(r) for r in [*_SIX, *_OURS]}  # no two share a dict
 
 def get_recipe(
     recipe, # a name in `RECIPES`, or a `Recipe`
-)->Recipe: # the recipe
+)->Recipe: # a copy, which may be played with
     "The recipe of that name. Raises ValueError for a name that nobody knows."
     if isinstance(recipe, Recipe): return recipe
     if recipe not in RECIPES: raise ValueError(f'recipe {recipe!r} is not known: choose one of {", ".join(RECIPES)}')
-    return RECIPES[recipe]
+    return copy.deepcopy(RECIPES[recipe])
 
 def recipe_table(
 ): # DataFrame: a row for each recipe
@@ -157,7 +163,7 @@ def recipe_table(
     return pd.DataFrame([dict(recipe=r.name, network=r.arch, optimiser=r.opt['kind'], rate=r.opt['lr'], schedule=r.sched['kind'], epochs=r.epochs,
         batch=r.bs, cam=r.cam_layer, author=f'{r.author:.2f}' if r.author else '', forms='faithful, improved' if r.improved else 'faithful') for r in RECIPES.values()])
 
-# %% ../nbs/01e_recipes.ipynb #c025
+# %% ../nbs/01e_recipes.ipynb #c026
 class Growing:
     "Training batches whose images grow along a recipe's `grow`; otherwise like `Batches`."
     def __init__(self,
@@ -185,7 +191,7 @@ class Growing:
         "Which images a batch holds: the same at every size."
         return self.plain.batch_idxs(epoch, i)
 
-# %% ../nbs/01e_recipes.ipynb #c027
+# %% ../nbs/01e_recipes.ipynb #c028
 @patch
 def batch(self:Growing,
     epoch:int, # from 0

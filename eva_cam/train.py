@@ -7,13 +7,13 @@ __all__ = ['join_devices', 'learner_for', 'train_recipe', 'plot_runs', 'eva_cam_
 
 # %% ../nbs/02_train.ipynb #c003
 import atexit, json, math, os, platform, sys, time
-from importlib.metadata import version
 from pathlib import Path
 
 import torch, torch.distributed as dist
 from fastcore.basics import patch
 from fastcore.script import call_parse, store_true
 
+from . import __version__
 from .callbacks import Clip, EMA, HistoryFiles, Progress, SaveCheckpoints
 from .compute import Compute, choose_compute, computing, hardware_name
 from .data import Batches, Data, hold_out, load_data, normalize
@@ -53,9 +53,9 @@ def _batches(recipe, data, stats, seed, device):
             raise ValueError(f'{recipe.name} trains on {h}x{w} pixels, but {k} has {"x".join(map(str, b.ds.x.shape[1:3]))}: resize the images to {h}x{w}, or change crop and grow of the recipe')
     return train, evals
 
-# %% ../nbs/02_train.ipynb #c011
+# %% ../nbs/02_train.ipynb #c012
 def _network(recipe, train, stats, seed):
-    with torch.random.fork_rng(): torch.manual_seed(seed); model = build_model(recipe.arch, len(train.classes), **recipe.arch_kw)
+    with torch.random.fork_rng([]): torch.default_generator.manual_seed(seed); model = build_model(recipe.arch, len(train.classes), **recipe.arch_kw)
     if recipe.cam_layer not in dict(model.named_modules()): raise ValueError(f'{recipe.arch} has no layer {recipe.cam_layer!r} to explain: choose cam_layer from layer_table')
     if isinstance(model, FastNet): whiten_init(model, normalize(train.x[:5000], *stats))
     try:
@@ -104,7 +104,7 @@ def result(self:Learner,
         device = hardware_name(self.compute.device)
     return dict(recipe=self.recipe.name, seed=self.seed, epochs=self.step / self.spe, images=len(self.train.ds), test_accuracy=accuracy(plain, y), test_accuracy_flipped=accuracy(both, y),
         accuracy_by_epoch=[h.get('test_accuracy') for h in self.history], seconds=self.seconds, device=device, compute=str(self.compute),
-        versions=dict(torch=torch.__version__, python=platform.python_version(), eva_cam=version('eva_cam')), settings=self.recipe.settings())
+        versions=dict(torch=torch.__version__, python=platform.python_version(), eva_cam=__version__), settings=self.recipe.settings())
 
 @patch
 def save(self:Learner,
@@ -115,7 +115,7 @@ def save(self:Learner,
     "Write the weights (the averaged ones, if there are any) and all that is needed to use them."
     r = self.recipe
     return save_weights(self.eval_model, path, dict(arch=r.arch, arch_kw=r.arch_kw, classes=self.train.ds.classes, mean=self.stats[0], std=self.stats[1], cam_layer=r.cam_layer,
-        recipe=r.to_dict(), seed=self.seed, data=self.data.train.digest(), history=self.history, versions=dict(torch=torch.__version__, eva_cam=version('eva_cam')), **meta), half)
+        recipe=r.to_dict(), seed=self.seed, data=self.data.train.digest(), history=self.history, versions=dict(torch=torch.__version__, eva_cam=__version__), **meta), half)
 
 # %% ../nbs/02_train.ipynb #c019
 def train_recipe(
@@ -196,8 +196,9 @@ def eva_cam_train(
         get_recipe(recipe).form(form).change(**changes)  # a word of it is wrong? then before any data are fetched
         learn = train_recipe(recipe, load_data(data, size=size or None), seed, out, resume, form, **changes)
     except (ValueError, TypeError, OSError) as e: print('eva_cam_train:', *str(e).split(), file=sys.stderr); sys.exit(2)
-    except torch.cuda.OutOfMemoryError: print('eva_cam_train: out of memory: give a lower --bs or --size; --resume goes on', file=sys.stderr); sys.exit(2)
-    if learn.stopped: print('to go on: the same command with --resume'); sys.exit(128 + learn.stopped)
+    except SystemExit: print('to go on: the same command with --resume'); raise  # SIGTERM
+    except torch.cuda.OutOfMemoryError: print('eva_cam_train: out of memory: free some and go on with --resume, or begin in another --out with a lower --bs or --size', file=sys.stderr); sys.exit(2)
+    if learn.step < learn.total: print('to go on: the same command with --resume'); sys.exit(128 + learn.stopped)
     if learn.rank == 0:
         f = learn.figures
         print(f"{f['recipe']}, seed {f['seed']}: {100*f['test_accuracy']:.2f} % of {len(learn.data.test):,} test images, {100*f['test_accuracy_flipped']:.2f} % with the flipped view, "

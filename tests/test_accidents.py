@@ -94,6 +94,29 @@ def test_a_run_that_is_lost_while_it_writes_leaves_whole_files_to_its_successor(
 def test_a_checkpoint_before_the_average_is_refused(tmp_path):
     with pytest.raises(ValueError, match='put SaveCheckpoints last'): learner([SaveCheckpoints(tmp_path), EMA()]).fit()
 
+def test_two_callbacks_of_one_class_are_refused_before_a_checkpoint_is_lost(tmp_path):
+    with pytest.raises(ValueError, match='there are two EMA, and a checkpoint keeps one'): learner([EMA(), EMA(0.9), SaveCheckpoints(tmp_path)]).fit()
+    assert not list(tmp_path.glob('ckpt_*'))
+
+def test_many_short_fits_are_one_run(tmp_path):
+    learn = learner([SaveCheckpoints(tmp_path, seconds=0.)])
+    for step in (1, 2, 3):
+        learn.fit(1)
+        assert newest_checkpoint(tmp_path)[1]['step'] == step
+    learn = learner([keep := SaveCheckpoints(tmp_path / 'slow', seconds=3600.)])
+    learn.fit(1); keep.written -= 3600.; learn.fit(1)
+    assert newest_checkpoint(tmp_path / 'slow')[1]['step'] == 2
+
+def test_numbers_of_numpy_can_be_resumed_from(tmp_path):
+    def make(): return learner([SaveCheckpoints(tmp_path)], seed=np.int64(1), sched=dict(kind='linear', warm=np.float32(0.5)))
+    for g in (first := make()).opt.param_groups: g['initial_lr'] = np.float64(0.1)
+    first.fit(4)
+    assert make().resume(tmp_path).step == 4
+
+def test_less_memory_than_before_may_be_said(tmp_path):
+    learner([SaveCheckpoints(tmp_path)], micro=25).fit(4)
+    assert [learner(micro=m).resume(tmp_path).micro for m in (None, 40, 10)] == [25, 25, 10]
+
 def test_a_state_between_two_fits_goes_on_like_the_run_itself():
     through, half = learner().fit(), learner().fit(6)
     torch.rand(5)  # the caller draws, too
@@ -155,8 +178,13 @@ def test_a_run_can_be_taken_back():
 
 def test_a_learner_of_ones_own_refuses_the_checkpoint_of_another(tmp_path):
     learner([SaveCheckpoints(tmp_path)]).fit(4)
-    for kw, says in ((dict(sched=dict(kind='cosine')), 'sched.kind: flat before, cosine now'), (dict(epochs=9), 'epochs: 5 before, 9 now'), (dict(loss='sum'), 'loss: mean before, sum now'), (dict(cbs=[EMA()]), 'callbacks')):
+    for kw, says in ((dict(sched=dict(kind='cosine')), 'sched.kind: flat before, cosine now'), (dict(epochs=9), 'epochs: 5 before, 9 now'), (dict(loss='sum'), 'loss: mean before, sum now'), (dict(seed=1), 'seeds: .0, 0. before, .1, 0. now'), (dict(cbs=[EMA()]), 'callbacks')):
         with pytest.raises(ValueError, match=says): learner(**kw).resume(tmp_path)
+    slow, other = learner(), learner()
+    slow.opt.param_groups[0]['momentum'] = 0.5; slow = Learner(slow.model, slow.train, slow.opt, epochs=5, compute=Compute(), evals=slow.evals)
+    other.train.pipeline = Pipeline(); other = Learner(other.model, other.train, other.opt, epochs=5, compute=Compute(), evals=other.evals)
+    for own, says in ((slow, 'groups: .*0.9.* before, .*0.5.* now'), (other, 'pipeline: .*0.5.* before')):
+        with pytest.raises(ValueError, match=says): own.resume(tmp_path)
     whole = learner().state()
     for part in whole:
         with pytest.raises(ValueError, match=f'it has no {part}: give one'): learner().load_state({k: v for k, v in whole.items() if k != part})

@@ -125,8 +125,9 @@ class OneIsAsked:
         if learn.rank == 1 and learn.step == 3: os.kill(os.getpid(), signal.SIGTERM)
 learn = learner_for(RECIPES['eva6_custom_onecycle'].change(arch_kw=dict(width=4), bs=50, epochs=2), cbs=[SaveCheckpoints(sys.argv[1]), OneIsAsked()])
 found = lr_find(learn, steps=8, sweeps=1, end=1).suggestion
-learn.fit()
-every = [None] * learn.world; dist.all_gather_object(every, [found, learn.step, int(learn.stopped), learn.compute.dtype, learn.compute.channels_last, learn.compute.conv])
+try: learn.fit()
+except SystemExit as e: ended = e.code
+every = [None] * learn.world; dist.all_gather_object(every, [found, learn.step, ended - 128, learn.compute.dtype, learn.compute.channels_last, learn.compute.conv])
 if learn.rank == 0: open(sys.argv[1] + '.json', 'w').write(json.dumps(every))
 '''
 
