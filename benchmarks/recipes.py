@@ -4,9 +4,9 @@
     python benchmarks/recipes.py --data cifar10.npz --out runs    # train what is missing, then judge
     python benchmarks/recipes.py --data cifar10 --recipes fast eva4_step --seeds 0 1 2 --forms improved
 
-One JSON file a run, RECIPE_FORM_SEED.json. An interrupted run goes on where it was with the same command. Accuracy is on the test images, once, plain and
-with the flipped view; nothing is chosen by it. A goal is judged by the mean over the seeds that were run in full, with the settings that the recipe has
-today; the better form where there are two.
+One JSON file a run, RECIPE_FORM_SEED.json. An interrupted run goes on where it was with the same command. Accuracy is on the test images: after each
+epoch for the curve, and at the end plain and with the flipped view, which is what counts; nothing is chosen by it. A goal is judged by the mean over the
+seeds that were run in full, with the settings that the recipe has today; the better form where there are two.
 """
 import argparse, json, statistics, sys
 from pathlib import Path
@@ -45,7 +45,7 @@ def run(recipe, form, seed, data, out, epochs):
 
 def judge(folder):
     "Print a line a recipe; gives the measures."
-    kept = [json.loads(p.read_text()) for r in RECIPES for p in sorted(folder.glob(f'{r}_*.json'))]
+    kept = [json.loads(p.read_text()) for r in RECIPES for p in sorted(folder.glob(f'{r}_*.json')) if not p.stem.endswith('epochs')]
     runs, measures = [r for r in kept if r['images'] >= 45_000 and of_today(r)], []
     for name, goal in GOALS.items():
         key, best = 'test_accuracy_flipped' if name in FLIPPED else 'test_accuracy', None

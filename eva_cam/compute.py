@@ -39,6 +39,7 @@ class Compute:
         if device is None or device.type not in ('cpu', 'cuda', 'mps'): raise ValueError(f"device {self.device!r} is not known: choose 'cpu', 'cuda' or 'mps'")
         object.__setattr__(self, 'device', 'cpu' if device.type == 'cpu' else str(device))
         if self.dtype not in ('float32', 'bfloat16', 'float16', 'float64'): raise ValueError(f'dtype {self.dtype!r} is not known: choose float32, bfloat16, float16 or float64')
+        if self.threads < 0: raise ValueError(f'threads is {self.threads}: give a number above 0, or 0 for torch\'s own')
         if self.conv not in ('usual', 'strips', 'winograd'): raise ValueError(f"conv {self.conv!r} is not known: choose 'usual', 'strips' or 'winograd'")
         if self.conv == 'winograd' and (self.device != 'cpu' or self.dtype not in ('float32', 'float64')): raise ValueError(f'winograd is for float32 and float64 on the CPU, not for {self.dtype} on {self.device}: leave conv out')
 

@@ -49,7 +49,7 @@ def sweep(
     learn:Learner, # ruined; wrap this in `borrowed`
     lrs:list, # rates, rising
     first:int=0, # batch to begin with, counted from the start of training
-    stop:float=1.5, # stop when the loss is above this multiple of its lowest, or of one nat
+    stop:float=1.5, # above 1; stop when the loss is above this multiple of its lowest, or of one nat
     valid=None, # `Batches` to take the loss on; the next training batch if not given
     images:int=None, # of each batch to use; all if not given
 )->list: # loss after a step with each rate; shorter than `lrs` if it stopped early
@@ -230,13 +230,13 @@ def lr_find(self:Learner,
     images:int=IMAGES, # of each training batch that a step uses; all if None
     mode:str='exponential', # or 'linear'
     beta:float=None, # smoothing; a window of about a tenth of the steps if not given
-    stop:float=1.5, # a sweep stops when its loss is above this multiple of its lowest
+    stop:float=1.5, # above 1; a sweep stops when its loss is above this multiple of its lowest, or of one nat
     valid=None, # `Batches` to take losses on; slower, and steadier
     rule:str=None, # that suggests; 'fitted' for SGD on a mean loss and 'minimum/10' for others if not given
 )->Finding: # with `suggestion`, `lr_min`, `lr_max`, `table` and `plot`
     "Find a learning rate. The learner is left as it was, on error too. Raises ValueError for a range that makes no sense, and where nothing is learnt. Source: Smith 2017, section 3.3."
     if not 0 < start < end or steps < 5 or sweeps < 1: raise ValueError(f'lr_find wants 0 < start < end, 5 steps and 1 sweep or more, not {start}, {end}, {steps}, {sweeps}')
-    if not (images is None or images >= 1) or not (beta is None or 0 <= beta < 1): raise ValueError(f'lr_find wants 1 image or more and beta from 0 to below 1, not {images} and {beta}')
+    if not (images is None or images >= 1) or not (beta is None or 0 <= beta < 1) or not stop > 1: raise ValueError(f'lr_find wants 1 image or more, beta from 0 to below 1 and stop above 1, not {images}, {beta} and {stop}')
     rule = rule or ('fitted' if isinstance(self.opt, torch.optim.SGD) and self.loss == 'mean' else 'minimum/10')
     if rule not in RULES: raise ValueError(f'rule {rule!r} is not known: choose one of {", ".join(RULES)}')
     if mode not in ('exponential', 'linear'): raise ValueError(f"mode {mode!r} is not known: choose 'exponential' or 'linear'")

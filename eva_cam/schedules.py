@@ -9,6 +9,7 @@ __all__ = ['SCHEDULES', 'flat', 'linear', 'cosine', 'step', 'exponential', 'step
 # %% ../nbs/01a_schedules.ipynb #c003
 import math
 from functools import partial
+from numbers import Real
 
 # %% ../nbs/01a_schedules.ipynb #c006
 def flat(
@@ -70,7 +71,7 @@ def one_cycle(
     end:float=None, # the same at the end; `start` if not given, so that nothing is annihilated
 )->float: # factor from `start` up to 1 and down to `end`
     "Two straight lines: up to 1 at the end of epoch `peak`, down to `end`. Raises ValueError for a peak outside the run. Source: Smith and Topin 2018, section 3."
-    if not 0 < peak < total: raise ValueError(f'peak {peak} must lie inside the run of {total} epochs: choose a smaller one')
+    if not 0 < peak < total: raise ValueError(f'peak {peak} must lie inside the run of {total} epochs: choose one above 0 and below {total}')
     end = start if end is None else end
     return start + (1 - start) * t / peak if t <= peak else 1 + (end - 1) * (t - peak) / (total - peak)
 
@@ -79,8 +80,9 @@ def cycle_momentum(
     start:float, # its `start`
     moms:tuple, # lowest and highest momentum, such as (0.85, 0.95)
 )->float: # momentum
-    "Momentum that falls from the highest to the lowest while the rate climbs, and the other way round. Raises ValueError unless `start` is below 1."
+    "Momentum that falls from the highest to the lowest while the rate climbs, and the other way round. Raises ValueError unless `start` is below 1 and `moms` a rising pair below 1."
     if not start < 1: raise ValueError(f'start is {start}: the rate does not climb, so leave moms out or start below 1')
+    if len(moms) != 2 or not 0 <= moms[0] <= moms[1] < 1: raise ValueError(f'moms is {moms}: give the lowest and the highest momentum, such as (0.85, 0.95)')
     low, high = moms
     return min(high, high + (low - high) * (factor - start) / (1 - start))
 
@@ -113,8 +115,8 @@ def make_sched(
     kw = {k: v for k, v in spec.items() if k not in ('kind', 'moms')}
     kind = spec.get('kind')
     if kind not in SCHEDULES: raise ValueError(f'schedule {kind!r} is not known: choose one of {", ".join(SCHEDULES)}')
-    bad = [k for k, v in kw.items() if isinstance(v, (int, float)) and not 0 <= v < math.inf]
-    if bad: raise ValueError(f'{bad[0]} of {kind} is {kw[bad[0]]}: give a number of 0 or more')
+    bad = [k for k, v in kw.items() if not (isinstance(v, Real) and 0 <= v < math.inf or (k, v) == ('end', None))]
+    if bad: raise ValueError(f'{bad[0]} of {kind} is {kw[bad[0]]!r}: give a number of 0 or more')
     if 'moms' in spec and kind != 'one_cycle': raise ValueError(f'moms goes with one_cycle, not with {kind}')
     sched = partial(SCHEDULES[kind], **kw)
     try:
