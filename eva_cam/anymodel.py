@@ -12,8 +12,8 @@ import torch
 from torch import nn, Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from .gradcam import undisturbed
-from .models import replace_module
+from .gradcam import _checked, undisturbed
+from .models import as_logits, replace_module
 
 # %% ../nbs/04c_anymodel.ipynb #c036
 def _agree(a, b): return torch.allclose(a, b, rtol=1e-3, atol=1e-3 * b.abs().max().item())
@@ -38,22 +38,25 @@ def fast_copy(
     dtype:torch.dtype=None, # torch.bfloat16 for the fastest maps; the model's own by default
 )->nn.Module: # evaluation mode, batch norms folded, channels_last; wants images in `dtype`
     "A copy of the model for faster maps. Raises ValueError if folding would change the logits."
+    x = _checked(model, x)[:2]
     with torch.inference_mode(False): fast = copy.deepcopy(model).eval()  # weights made in inference mode could not be explained
     made, eaten, hooks = {}, [], []
-    def keep(conv, args, out): made[id(out)] = conv, out      # `out` is held, so no other tensor gets its id
-    def meet(bn, args): eaten.append((made.get(id(args[0]), (None,))[0], bn))
+    def keep(conv, args, out): made[id(out)] = conv, out, out._version  # `out` is held, so no other tensor gets its id
+    def meet(bn, args):
+        conv, out, version = made.get(id(args[0]), (None, None, None))
+        eaten.append((conv if conv and out._version == version else None, bn))  # else something has overwritten it in between
     for m in fast.modules():
         if isinstance(m, nn.Conv2d): hooks.append(m.register_forward_hook(keep))
         if isinstance(m, nn.BatchNorm2d) and m.track_running_stats and m.affine: hooks.append(m.register_forward_pre_hook(meet))
     with undisturbed(fast):
-        try: before = fast(x[:2])
+        try: before = as_logits(fast(x))
         finally:
             for h in hooks: h.remove()
-        names, convs, bns = {m: n for n, m in fast.named_modules()}, [c for c, _ in made.values()], [b for _, b in eaten]
+        names, convs, bns = {m: n for n, m in fast.named_modules()}, [c for c, *_ in made.values()], [b for _, b in eaten]
         for conv, bn in eaten:
             if conv is None or convs.count(conv) > 1 or bns.count(bn) > 1: continue  # a module that runs twice keeps its weights
             conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias)
             replace_module(fast, names[bn], nn.Identity())
-        if not _agree(fast(x[:2]), before): raise ValueError('folding the batch norms changes the logits of this model: use the model itself')
-        _overwrite(fast, x[:2], before)
+        if not _agree(fast(x), before): raise ValueError('folding the batch norms changes the logits of this model: use the model itself')
+        _overwrite(fast, x, before)
     return fast.to(dtype=dtype, memory_format=torch.channels_last)

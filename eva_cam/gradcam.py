@@ -111,7 +111,7 @@ def _run(model, x, module, call=None, swap=None, grad=True):
         torch.set_grad_enabled(grad)
         return A.clone()
     handle = module.register_forward_hook(hook)
-    try: logits = as_logits(model(x.clone() if x.is_inference() else x))
+    try: logits = as_logits(model(x.clone()))  # a model may overwrite its input
     finally: handle.remove()
     if not kept: raise ValueError(f'this layer ran {calls} times in the forward: ' + ('choose a layer that runs' if not calls else f'call must be below {calls}'))
     if swap is None and kept[0].ndim == 3 and len(x) == kept[0].shape[1] > 1:  # images or tokens first? a single image tells
@@ -150,7 +150,7 @@ def _classes(spec, n, labels):
 
 def _targets(target, n, labels):
     "Pairs (plus, minus) of keys, the classes (n,) behind each key, and whether the maps get an axis for several targets."
-    ids = {'pred': None}
+    ids = {}
     def key(spec):
         if isinstance(spec, str) and spec.isdecimal(): spec = int(spec)  # '3' in 'pred-3' is the class 3
         k = spec if isinstance(spec, (str, int)) else 'pred' if spec is None else id(spec)
@@ -286,7 +286,7 @@ def find_layer(
     layer, # dotted name, or the module itself
 )->nn.Module: # the module
     "The layer of that name. Raises ValueError, with the nearest names, if there is none."
-    names = dict(model.named_modules())
+    names = dict(model.named_modules(remove_duplicate=False))  # a shared module has two names
     if isinstance(layer, nn.Module):
         if not any(m is layer for m in names.values()): raise ValueError('this layer is not a part of the model: pass its name, or a module of this very model')
         return layer
@@ -303,14 +303,17 @@ def _exact(t):
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 # %% ../nbs/04_gradcam.ipynb #c045
+def _of_grid(raw, A):
+    "The maps that a method made of `A`, if they are as many and on its grid."
+    if raw.shape != (len(A), *A.shape[2:]): raise ValueError(f'a method must return (N,h,w) = {(len(A), *A.shape[2:])}, this one gave {tuple(raw.shape)}')
+    return raw
+
 def _maps(logits, A, size, pairs, columns, method):
     "Raw maps (N,T,h,w) from the end of a forward: one gradient per class, one method call per target."
     G = {k: _full(to_grid(g, size)) for k, g in _gradients(logits, A, columns).items()}
     A = _full(to_grid(A.detach(), size))
     with torch.no_grad(), _exact(A):
-        raw = torch.stack([method(A, G[p] if m is None else G[p] - G[m]) for p, m in pairs], 1)
-    if raw.shape != (len(A), len(pairs), *A.shape[2:]): raise ValueError(f'a method must return (N,h,w) = {(len(A), *A.shape[2:])}, this one gave {tuple(raw[:, 0].shape)}')
-    return raw
+        return torch.stack([_of_grid(method(A, G[p] if m is None else G[p] - G[m]), A) for p, m in pairs], 1)
 
 def _result(logits, raw, size, scale, pairs, columns, several):
     "Everything a `CamResult` holds, from logits and raw maps."
@@ -454,13 +457,15 @@ def cam_layers(
             if found: names.append(name)
             if not found or type(c) is nn.Sequential or rows[name]['reach'] < MIN_REACH: visit(f'{name}.', c)
     visit('', model)
-    names = list({rows[n]['out']: n for n in sorted(names, key=lambda n: -n.count('.'))}.values())  # one tensor, one name: the outermost, then the last to write it
+    names = list({rows[n]['out']: n for n in sorted(names, key=lambda n: (rows[n]['runs'] == 1, -n.count('.')))}.values())  # one tensor, one name: one that runs once, the outermost, the last to write it
     if not names: raise ValueError('no layer of this model has a spatial grid: maps need one')
     names.sort(key=list(rows).index)
-    sound = [n for n in names if rows[n]['reach'] >= MIN_REACH] or names
+    reached = [n for n in names if rows[n]['reach'] >= MIN_REACH]
+    sound = [n for n in reached if rows[n]['runs'] == 1] or reached or names  # of several runs one would have to be named
     wide = [n for n in sound if min(rows[n]['grid']) >= MIN_SIDE]
     pick = wide[-1] if wide else max(sound, key=lambda n: (min(rows[n]['grid']), list(rows).index(n)))
     why = f'deepest that the gradient reaches with {MIN_SIDE} cells a side or more' if wide else f'most cells: none has {MIN_SIDE} a side'
+    if not reached: why = 'no gradient reaches any layer, as where the weights of the head are zero: maps will be flat'
     return pd.DataFrame([dict(layer=n, kind=type(modules[n]).__name__, channels=rows[n]['channels'], grid='x'.join(map(str, rows[n]['grid'])),
                               reach=rows[n]['reach'], runs=rows[n]['runs'], pick=n == pick, why=why if n == pick else '') for n in names])
 
@@ -478,15 +483,21 @@ def _stands_alone(model, x, module, call, A, logits):
     "Whether the logits depend on the image through `A` alone, so that the part behind the layer can run by itself."
     other = x[:1] + torch.linspace(1, 2, x[0].numel(), device=x.device).to(x).view_as(x[:1])  # no constant, which a norm would take away again
     try: again, _ = _run(model, other, module, call, swap=A[:1].repeat_interleave(2, 0), grad=False)
-    except (RuntimeError, AssertionError): return False  # shapes of the one image and the two activations met
+    except (RuntimeError, AssertionError, ValueError): return False  # shapes of the one image and the two activations met
     return again.shape == (2, logits.shape[1]) and torch.allclose(again, logits[:1].expand(2, -1), rtol=1e-3, atol=1e-3 * logits[0].abs().max().item())
+
+def _singles(target):
+    "Refuse what names no class, before an hour of evaluation."
+    if not all((t is None or isinstance(t, (str, int))) and t != 'all' for t in (target if isinstance(target, tuple) else (target,))):
+        raise ValueError("explain_errors explains single classes: pass 'pred', 'true', a class number, a contrast, or a tuple of these")
+    _targets(target, 0, torch.zeros(0, dtype=torch.long))
 
 def _explain_rows(model, module, call, rows, alone, target, method):
     "Raw maps of gathered rows (image, activation, class, prediction), from the part behind the layer where it stands alone."
     x, A, y, pred = (torch.cat(t) for t in zip(*rows))
     pairs, ids, several = _targets(target, len(x), y)
     logits, A = _run(model, x[:1], module, call, swap=A) if alone else _run(model, x, module, call)
-    columns = _columns({**ids, 'pred': pred}, logits)
+    columns = _columns({k: pred if k == 'pred' else c for k, c in ids.items()}, logits)
     return _maps(logits, A, x.shape[-2:], pairs, columns, method), columns, pairs, several
 
 # %% ../nbs/04_gradcam.ipynb #c068
@@ -528,8 +539,7 @@ def explain_errors(
 )->Errors: # logits and losses of all samples, maps of the misclassified
     "Evaluate and explain in one pass. Raises ValueError for an empty loader or labels that the model does not have."
     model, method, module, alone = getattr(model, '_orig_mod', model), _method(method), None, None
-    if isinstance(target, str) and target == 'all': raise ValueError("explain_errors explains single classes: pass 'pred', 'true', a class number, a contrast, or a tuple of these")
-    _scale(scale)
+    _scale(scale); _singles(target)
     seen, waiting, maps = [], [], []                         # logits and targets of all; rows to explain; their maps
     def explain(): maps.append(_explain_rows(model, module, call, waiting, alone, target, method)); waiting.clear()
     with undisturbed(model):

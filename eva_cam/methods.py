@@ -14,8 +14,8 @@ from torch import nn, Tensor
 from torch.overrides import TorchFunctionMode
 
 from .gradcam import METHODS, CamResult, find_layer, gradcam, gradcam_map, undisturbed
-from .gradcam import _checked, _columns, _exact, _full, _gradients, _linear_head, _method, _result, _run, _stands_alone, _targets
-from .models import to_grid
+from .gradcam import _checked, _columns, _exact, _full, _gradients, _linear_head, _method, _of_grid, _result, _run, _scale, _stands_alone, _targets
+from .models import as_logits, to_grid
 
 # %% ../nbs/04a_methods.ipynb #c011
 def cam(
@@ -97,6 +97,11 @@ def _one_class(target, n, labels, name):
     if every or several or pairs[0][1] is not None: raise ValueError(f'{name} explains one class per image: pass no contrast, and call it once for each class')
     return pairs, ids
 
+def _slow(scale, bs):
+    "Refuse what makes no sense before the many forwards of a slow method."
+    _scale(scale)
+    if bs < 1: raise ValueError(f'bs is {bs}: give the number of images at a time, 1 or more')
+
 # %% ../nbs/04a_methods.ipynb #c041
 def finercam(
     model:nn.Module, # left as it was
@@ -112,6 +117,7 @@ def finercam(
     "What sets a class apart from its nearest rivals. Raises ValueError for more rivals than the model has. Source: Zhang et al. 2025, section 3."
     model = getattr(model, '_orig_mod', model)
     x, module, f = _checked(model, x), find_layer(model, layer), _method(method)
+    _scale(scale)
     size = x.shape[-2:]
     pairs, ids = _one_class(target, len(x), labels, 'finercam')
     with undisturbed(model):
@@ -122,7 +128,7 @@ def finercam(
         rivals = dict(enumerate(away.topk(k, 1, largest=False)[1].unbind(1)))
         G = _gradients(logits, A, {'class': columns[key], **rivals})
         A, G = _full(to_grid(A.detach(), size)), {d: _full(to_grid(g, size)) for d, g in G.items()}
-        with _exact(A): raw = f(A, G['class'] - gamma * sum(G[d] for d in rivals) / k)
+        with _exact(A): raw = _of_grid(f(A, G['class'] - gamma * sum(G[d] for d in rivals) / k), A)
         return _result(logits, raw[:, None], size, scale, pairs, columns, False)
 
 # %% ../nbs/04a_methods.ipynb #c045
@@ -154,6 +160,7 @@ def ablationcam(
     model = getattr(model, '_orig_mod', model)
     x, module = _checked(model, x), find_layer(model, layer)
     pairs, ids = _one_class(target, len(x), labels, 'ablationcam')
+    _slow(scale, bs)
     with undisturbed(model):
         logits, A = _run(model, x, module)
         columns, W = _columns(ids, logits), _linear_head(logits, A)
@@ -176,6 +183,7 @@ def scorecam(
     model = getattr(model, '_orig_mod', model)
     x, module, size = _checked(model, x), find_layer(model, layer), x.shape[-2:]
     pairs, ids = _one_class(target, len(x), labels, 'scorecam')
+    _slow(scale, bs)
     with undisturbed(model):
         logits, A = _run(model, x, module, grad=False)
         columns, A = _columns(ids, logits), _full(to_grid(A, size))
@@ -190,14 +198,19 @@ def scorecam(
         return _result(logits, raw[:, None], size, scale, pairs, columns, False)
 
 # %% ../nbs/04a_methods.ipynb #c055
-RECTIFIERS = {F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6, F.leaky_relu, F.gelu, F.silu, F.elu, F.hardswish, F.mish}
+RECTIFIERS = {F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6, F.leaky_relu, F.leaky_relu_, F.prelu, F.gelu, F.silu, F.elu, F.elu_, F.celu, F.selu, F.hardswish, F.mish}
+
+def _rectifies(func, args, kwargs):
+    "Whether this call of a function lets little or nothing of what is below zero through; `nn.ReLU6` is `F.hardtanh` from 0 to 6."
+    if func in (F.hardtanh, F.hardtanh_): return kwargs.get('min_val', (*args, -1., -1.)[1]) >= 0
+    return func in RECTIFIERS
 
 class _Guided(TorchFunctionMode):
     "While active, every rectifier lets only positive gradients back."
     seen = 0
     def __torch_function__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        if func in RECTIFIERS and out.requires_grad:
+        if _rectifies(func, args, kwargs or {}) and out.requires_grad:
             self.seen += 1
             out.register_hook(lambda g: g.clamp(min=0))
         return out
@@ -214,7 +227,8 @@ def guided_backprop(
     pairs, ids = _one_class(target, len(x), labels, 'guided_backprop')
     with undisturbed(model), torch.enable_grad(), _Guided() as mode:
         leaf = x.detach().clone().requires_grad_()
-        logits = model(leaf * 1)                                # the product is what an in-place first layer may overwrite
+        logits = as_logits(model(leaf * 1))                     # the product is what an in-place first layer may overwrite
+        if not logits.requires_grad: raise ValueError('no gradient passes through this model, perhaps a part of it runs under no_grad')
         if not mode.seen: raise ValueError('no rectifier ran in this model (ReLU, GELU, SiLU, ...): guided backprop would be the plain gradient')
         return torch.autograd.grad(logits.gather(1, _columns(ids, logits)[pairs[0][0]][:, None]).sum(), leaf)[0]
 
@@ -258,6 +272,7 @@ def flipcam(
     scale:str='image', # as in `gradcam`
 )->CamResult: # as of the unflipped images, maps averaged
     "The mean of the maps of an image and of its mirror image, mirrored back. Raises ValueError for a contrast."
+    _scale(scale)
     r = gradcam(model, x, layer, target, method, labels)
     if (r.minus >= 0).any(): raise ValueError('flipcam explains classes, not contrasts: subtract two results')
     again = gradcam(model, x.flip(3), layer, r.target, method)

@@ -57,7 +57,7 @@ def _watched(model, x, cam, target):
     if target.shape != (n,) or target.is_floating_point() or target.dtype == torch.bool: raise ValueError(f'target must be {n} whole numbers, the class of each image, not {target.dtype} {tuple(target.shape)}')
     low, high, target = int(target.min()), int(target.max()), target.to(x.device).long()
     def prob(t):
-        logits = as_logits(model(t.to(x)), 2)
+        logits = as_logits(model(t.to(x, copy=True)), 2)  # a model may overwrite its input
         if low < 0 or high >= logits.shape[1]: raise ValueError(f'target has classes {low}..{high}, the model 0..{logits.shape[1] - 1}')
         return logits.float().softmax(1).gather(1, target[:, None]).squeeze(1)
     return x, cam.to(x.device), prob
@@ -92,20 +92,22 @@ def deletion(
     x:Tensor, # images (N,3,H,W), normalised
     cam:Tensor, # maps (N,H,W)
     target:Tensor, # (N,) int64, the class watched
-    **kw, # `steps` and `seed` of `removal_curve`
+    steps:int=16, # points on the curve, less one
+    seed:int=0, # decides ties
 )->Tensor: # (N,), 0..1
     "Area under the deletion curve (N,), 0..1: low for a good map. Source: Petsiuk et al. 2018."
-    return torch.trapezoid(removal_curve(model, x, cam, target, **kw), dim=1) / kw.get('steps', 16)
+    return torch.trapezoid(removal_curve(model, x, cam, target, False, steps, seed), dim=1) / steps
 
 def insertion(
     model:nn.Module, # left as it was
     x:Tensor, # images (N,3,H,W), normalised
     cam:Tensor, # maps (N,H,W)
     target:Tensor, # (N,) int64, the class watched
-    **kw, # `steps` and `seed` of `removal_curve`
+    steps:int=16, # points on the curve, less one
+    seed:int=0, # decides ties
 )->Tensor: # (N,), 0..1
     "Area under the insertion curve (N,), 0..1: high for a good map. Source: Petsiuk et al. 2018."
-    return torch.trapezoid(removal_curve(model, x, cam, target, insert=True, **kw), dim=1) / kw.get('steps', 16)
+    return torch.trapezoid(removal_curve(model, x, cam, target, True, steps, seed), dim=1) / steps
 
 # %% ../nbs/04b_metrics.ipynb #c025
 def _solved(system, u, r, tol, most):
@@ -182,17 +184,17 @@ def average_drop(
 
 # %% ../nbs/04b_metrics.ipynb #c040
 def completeness_gap(
-    model:nn.Module, # left as it was; its last `nn.Linear` is taken for the head
+    model:nn.Module, # left as it was; its last `nn.Linear` with an output for each class is taken for the head
     x:Tensor, # images (N,3,H,W), normalised
     layer, # dotted name or module
     target=None, # one class per image, as in `gradcam`
     method='gradcam', # name of a method, or a function of A and G
 )->Tensor: # (N,) float32: logit minus (sum of the raw map plus the head's bias)
     "What a map leaves unexplained of its logit; zero for Grad-CAM at a linear head. Raises ValueError in a model without a linear layer, and for a contrast."
-    heads = [m for m in model.modules() if isinstance(m, nn.Linear)]
-    if not heads: raise ValueError('this model has no nn.Linear whose bias could be taken: completeness is not defined here')
     _one_class(target, len(x), None, 'completeness_gap')
     r = gradcam(model, x, layer, target, method)
+    heads = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == r.logits.shape[1]]
+    if not heads: raise ValueError('this model has no nn.Linear with an output for each class, whose bias could be taken: completeness is not defined here')
     bias = 0 if heads[-1].bias is None else heads[-1].bias.detach()[r.target]
     return r.logit - r.raw.sum((1, 2)) - bias
 
@@ -204,7 +206,8 @@ def map_likeness(
     "Spearman's rank correlation of two sets of maps; tied cells share their mean rank."
     def ranks(t):
         t = t.flatten(1).double()
-        r = ((t[:, :, None] > t[:, None]).sum(2) + (t[:, :, None] >= t[:, None]).sum(2) - 1).double() / 2
+        ordered = t.sort(1)[0]
+        r = (torch.searchsorted(ordered, t) + torch.searchsorted(ordered, t, right=True) - 1).double() / 2  # how many are below, and how many not above
         r = r - r.mean(1, keepdim=True)
         return r / torch.where((n := r.norm(dim=1, keepdim=True)) > 0, n, 1)
     return (ranks(a) * ranks(b)).sum(1).float()
@@ -261,6 +264,7 @@ def evaluate_maps(
     "Measure a method's maps over a data set, beside random maps. Raises ValueError for an unknown metric or an empty loader."
     import pandas as pd
     from tqdm.auto import tqdm
+    if isinstance(metrics, str): metrics = (metrics,)
     if unknown := set(metrics) - set(_METRICS): raise ValueError(f'metrics {sorted(unknown)} are not known: choose from {", ".join(_METRICS)}')
     scores, flagged = {}, 0
     for i, (x, y, *masks) in enumerate(tqdm(batches, disable=not progress)):
