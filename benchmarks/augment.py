@@ -90,7 +90,7 @@ def measure():
             'with rotation and brightness, against 0 workers': ratio('ours rich', 'theirs rich', 5)}
     for k, v in speeds.items(): rows[f'images a second, {k}'] = (float(np.median(v)), None, 'images/s', np.round(v).tolist())
     padded = images.padded(PLAIN.pad, PLAIN.pad_mode, PLAIN.fill255).nbytes
-    if before: rows['memory held after three epochs, over the padded images'] = (held/padded, 1.15, 'times (at most)', [held])
+    if before: rows['memory held after three epochs, over the padded images'] = (held/padded, 1.15, 'times (at most)', [held/padded])
     if torch.cuda.is_available():
         shares = share_of_a_step('cuda', images)
         rows['batch on the GPU, over a training step of the custom ResNet'] = (float(np.median(shares)), 0.05, 'of a step (at most)', shares)
@@ -105,7 +105,8 @@ if __name__ == '__main__':
         print(f'{name}: {value:,.2f} {unit}' + ('' if goal is None else f', goal {goal}, {"holds" if holds else "SHORT"}'), flush=True)
     out = Path(__file__).parent/'results'/'augment.json'
     out.parent.mkdir(exist_ok=True)
-    about = dict(machine=platform.machine(), cores=os.cpu_count(), python=platform.python_version(), torch=torch.__version__,
+    cpu = next((l.split(':')[1].strip() for l in open('/proc/cpuinfo') if 'model name' in l), platform.processor()) if os.path.exists('/proc/cpuinfo') else platform.processor()
+    about = dict(machine=platform.machine(), cpu=cpu, gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None, cores=os.cpu_count(), python=platform.python_version(), torch=torch.__version__,
                  numpy=np.__version__, albumentations=albumentations().__version__, rounds=ROUNDS, batch=BS)
     out.write_text(json.dumps(dict(about=about, measures={k: dict(value=v, goal=g, unit=u, rounds=r) for k, (v, g, u, r) in rows.items()}), indent=1) + '\n')
     sys.exit(bool(short))

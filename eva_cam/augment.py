@@ -25,9 +25,10 @@ def show_augmentations(ds,        # `ImageSet` to take images from
     "A column for each step of `pipeline` that is switched on, then one for all of them together."
     plain, rows = Pipeline(fill=pipeline.fill), keyed_rng(seed, DRAWS, 1).permutation(len(ds))[:n]
     columns = {'as stored': plain}
+    on = dict(crop=pipeline.pad or pipeline.crop, flip=pipeline.flip, rotate=pipeline.rotate, light=pipeline.brightness or pipeline.contrast, cutout=pipeline.holes[1])
     for name, fields in STEPS.items():
         alone = replace(plain, **{k: getattr(pipeline, k) for k in fields})
-        if alone != plain: columns[name] = replace(alone, flip=1.) if name == 'flip' else alone
+        if on[name]: columns[name] = replace(alone, flip=1.) if name == 'flip' else alone
     columns['all together'] = replace(pipeline, flip=0.5) if pipeline.flip == 'alternate' else pipeline
     n, (h, w) = len(rows), ds.x.shape[1:3]
     grid = np.full((n, len(columns), max(h, pipeline.crop or 0), max(w, pipeline.crop or 0), 3), 255, np.uint8)

@@ -9,8 +9,10 @@ __all__ = ['CIFAR10_CLASSES', 'CIFAR10_MEAN', 'CIFAR10_STD', 'CIFAR10_SHA256', '
 
 # %% ../nbs/00_data.ipynb #c003
 import hashlib, json, sys, warnings, zipfile
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from importlib import resources
+from numbers import Integral
 from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
@@ -28,7 +30,7 @@ class ImageSet:
     "Images of one size with their labels, class names and origins. Raises ValueError or TypeError where these do not fit."
     x:np.ndarray # images (N,H,W,3) uint8, RGB
     y:np.ndarray # class ids (N,) int64
-    classes:list # class names, `classes[y[i]]` names image i
+    classes:list # class names, `classes[y[i]]` names image i; kept as strings
     idxs:np.ndarray=None # positions (N,) int64 in the original data set; default 0..N-1
     name:str='' # what to call it in titles and messages
     split:str='' # 'train', 'valid' or 'test'; test images are never augmented
@@ -40,9 +42,10 @@ class ImageSet:
         if self.x.ndim != 4 or self.x.shape[-1] != 3: raise ValueError(f"{self.name or 'ImageSet'}: images must have shape (N,H,W,3), not {self.x.shape}")
         self.y = np.asarray(self.y)
         if self.y.dtype.kind not in 'iu': raise TypeError(f"{self.name or 'ImageSet'}: labels must be whole numbers, not {self.y.dtype}")
-        self.y, self.classes, self.idxs = self.y.astype(np.int64), list(self.classes), np.arange(len(self.x)) if self.idxs is None else np.asarray(self.idxs, np.int64)
+        self.y, self.classes, self.idxs = self.y.astype(np.int64), [str(c) for c in self.classes], np.arange(len(self.x)) if self.idxs is None else np.asarray(self.idxs, np.int64)
         if self.y.shape != (len(self.x),) or self.idxs.shape != self.y.shape:
             raise ValueError(f"{self.name or 'ImageSet'}: {len(self.x)} images need as many labels and indices, got {self.y.shape} and {self.idxs.shape}")
+        if self.files is not None and len(self.files) != len(self.x): raise ValueError(f"{self.name or 'ImageSet'}: {len(self.x)} images need as many files, got {len(self.files)}")
     def __len__(self): return len(self.x)
     def __repr__(self): return f"ImageSet {self.name}: {len(self)} images {self.x.shape[1]}x{self.x.shape[2]}, {len(self.classes)} classes"
 
@@ -62,9 +65,10 @@ def subset(self:ImageSet, which # boolean mask (N,) or positions (M,) to keep, i
     return replace(self, x=self.x[rows], y=self.y[rows], idxs=self.idxs[rows], files=self.files and [self.files[i] for i in rows])
 
 @patch
-def counts(self:ImageSet)->dict: # class name to number of images
+def counts(self:ImageSet)->dict: # class name to number of images; where classes share a name, as two of ImageNet's cranes do, with their numbers
     "How many images each class has."
-    return {c: int((self.y == i).sum()) for i, c in enumerate(self.classes)}
+    same = Counter(self.classes)
+    return {c if same[c] == 1 else f'{c} ({i})': int((self.y == i).sum()) for i, c in enumerate(self.classes)}
 
 @patch
 def digest(self:ImageSet)->str: # 64 hexadecimal digits
@@ -134,7 +138,7 @@ def hold_out(ds:ImageSet, # training images
     held = np.zeros(len(ds), bool)
     for c, k in enumerate(take): held[rng.permutation(np.flatnonzero(ds.y == c))[:k]] = True
     valid = ds.subset(held)
-    valid.name, valid.split = ds.name.replace('train', 'valid'), 'valid'
+    valid.name, valid.split = f'{ds.name.removesuffix("train")}valid' if ds.name.endswith('train') else ds.name, 'valid'
     return ds.subset(~held), valid
 
 # %% ../nbs/00_data.ipynb #c027
@@ -151,13 +155,22 @@ MOST_BYTES = 16*2**30 # that an archive may unpack to
 
 def read_arrays(path # an .npz
                )->dict: # its arrays by name
-    "The arrays of an .npz, never code. Raises ValueError for a file that is damaged, or that would fill the memory."
+    "The arrays of an .npz, never code. Raises ValueError for a file that is damaged or would fill the memory, and OSError for one that cannot be opened."
     try:
         with zipfile.ZipFile(path) as z: size = sum(i.file_size for i in z.infolist())
         if size <= MOST_BYTES:
             with np.load(path, allow_pickle=False) as f: return {k: f[k] for k in f.files}
+    except OSError: raise
+    except MemoryError: raise ValueError(f'{path} unpacks to {size/2**30:,.1f} GB, more than there is memory for; store fewer or smaller images') from None
     except Exception as e: raise ValueError(f'{path} is not a readable .npz ({type(e).__name__}: {e}); make it again with numpy.savez') from e  # foreign bytes can fail anyhow
-    raise ValueError(f'{path} would unpack to {size/2**30:,.0f} GB, and {MOST_BYTES/2**30:.0f} is the most that is read; split it')
+    raise ValueError(f'{path} would unpack to {size/2**30:,.0f} GB, and {MOST_BYTES/2**30:.0f} is the most that is read; store fewer or smaller images, or raise eva_cam.data.MOST_BYTES')
+
+def _lone_npz(folder):
+    "The .npz of a folder that holds nothing else to read, or None."
+    inside = sorted(Path(folder).glob('*.npz'))
+    if not inside or any(p.is_dir() for p in Path(folder).glob('[!.]*')): return None
+    if len(inside) > 1: raise ValueError(f'{folder} has {len(inside)} files: {", ".join(p.name for p in inside[:5])}; give the path of one')
+    return inside[0]
 
 # %% ../nbs/00_data.ipynb #c028
 MOST_CLASSES = 100_000 # that labels without names may make; ImageNet-21k, a large collection, has 21,841
@@ -205,7 +218,7 @@ def load_data(source='sample',     # 'sample', 'cifar10', 'cifar100', the path o
     elif source in ('cifar10', 'cifar100'): data = sources.read_cifar(source, root)
     elif str(source).startswith('hf:'): data = sources.read_hf(source[3:], size, skip_bad)
     elif (Path(source)/'cifar-10-batches-py').is_dir(): data = sources.read_cifar('cifar10', source)
-    elif len(inside := list(Path(source).glob('*.npz'))) == 1: data = _read_npz(inside[0], skip_bad)
+    elif inside := _lone_npz(source): data = _read_npz(inside, skip_bad)
     elif Path(source).is_dir(): data = sources.read_folder(source, size, skip_bad, cache)
     elif Path(source).is_file(): data = _read_npz(source, skip_bad)
     else: raise FileNotFoundError(f"no data at {source}; give 'sample', 'cifar10', 'cifar100', an .npz, a folder of class folders, or 'hf:' and a name")
@@ -228,7 +241,7 @@ def pixel_stats(chunks # iterable of images (B,H,W,3) uint8; one pass, one chunk
         total = columns.sum(0, dtype=np.float64).reshape(-1, 3).sum(0)
         squares = np.square(columns, dtype=np.uint16).sum(0, dtype=np.float64).reshape(-1, 3).sum(0)
         delta = total/k - mean
-        m2 += squares - total**2/k + delta**2*n*k/(n + k)
+        m2 += [(int(s)*k - int(t)**2)/k for s, t in zip(squares, total)] + delta**2*n*k/(n + k)  # whole numbers: one colour has no spread at all
         mean += delta*k/(n + k)
         n += k
     if not n: raise ValueError('no pixels to take statistics of; give at least one image')
@@ -336,10 +349,11 @@ class Pipeline:
 
     def __post_init__(self):
         for k in ('holes', 'hole_size', 'fill'):  # JSON makes lists of tuples
-            if isinstance(getattr(self, k), list): object.__setattr__(self, k, tuple(getattr(self, k)))
-        within = dict(pad=lambda v: v >= 0, pad_mode=lambda v: v in ('constant', 'reflect'), crop=lambda v: v is None or v > 0,
+            if isinstance(getattr(self, k), (list, np.ndarray)): object.__setattr__(self, k, tuple(np.asarray(getattr(self, k)).tolist()))
+        def whole(*vs): return all(isinstance(v, Integral) for v in vs)
+        within = dict(pad=lambda v: whole(v) and v >= 0, pad_mode=lambda v: v in ('constant', 'reflect'), crop=lambda v: v is None or whole(v) and v > 0,
             flip=lambda v: v == 'alternate' or 0 <= v <= 1, rotate=lambda v: 0 <= v <= 180, brightness=lambda v: 0 <= v <= 1, contrast=lambda v: 0 <= v <= 1,
-            holes=lambda v: len(v) == 2 and 0 <= v[0] <= v[1], hole_size=lambda v: len(v) == 2 and 1 <= v[0] <= v[1], fill=lambda v: len(v) == 3 and 0 <= min(v) <= max(v) <= 1)
+            holes=lambda v: len(v) == 2 and whole(*v) and 0 <= v[0] <= v[1], hole_size=lambda v: len(v) == 2 and whole(*v) and 1 <= v[0] <= v[1], fill=lambda v: len(v) == 3 and 0 <= min(v) <= max(v) <= 1)
         for k, right in within.items():
             try: ok = right(getattr(self, k))
             except TypeError: ok = False
@@ -523,7 +537,7 @@ class Batches:
             raise TypeError(f'pipeline must be a Pipeline or None, not {type(pipeline).__name__}; for an albumentations Compose use eva_cam.augment.LoaderBatches')
         if pipeline and ds.split == 'test': raise ValueError('test images are never augmented: leave the pipeline out')
         if not len(ds): raise ValueError(f'{ds.name or "the image set"} is empty: there is nothing to make batches of')
-        if ds.y.min() < 0 or ds.y.max() >= len(ds.classes): raise ValueError(f'{ds.name or "the image set"} has labels outside 0..{len(ds.classes)-1}; find_bad lists them')
+        if ds.y.min() < 0 or ds.y.max() >= len(ds.classes): raise ValueError(f'{ds.name or "the image set"} has labels outside 0..{len(ds.classes)-1}; eva_cam.inspect.find_bad lists them')
         self.ds, self.bs, self.pipeline, self.mean, self.std, self.shuffle, self.drop_last = ds, bs, pipeline, mean, std, shuffle, drop_last
         self.seed, self.device, self.epoch = seed, torch.device(device), 0
         self._kept, self._reused = {}, _Reused()
@@ -602,4 +616,5 @@ def set_epoch(self:Batches, epoch:int): # 0 or more
 @patch
 def from_batch(self:Batches, i:int): # first batch to show, 0..len
     "The current epoch from batch `i` on: how an interrupted epoch goes on."
-    for k in range(i, len(self)): yield self.batch(self.epoch, k)
+    epoch = self.epoch  # of now, whatever is asked for while this one goes on
+    return (self.batch(epoch, k) for k in range(i, len(self)))

@@ -26,16 +26,24 @@ def show_counts(ds:ImageSet, # the images
     return ax
 
 # %% ../nbs/00c_inspect.ipynb #c011
+def _moments(x, rows):
+    "Mean and standard deviation of each pixel over the images at `rows`, each (H,W,3) float64; 256 images at a time."
+    total, squares = np.zeros((2, *x.shape[1:]))
+    for i in range(0, len(rows), 256):
+        some = x[rows[i:i + 256]]
+        total += some.sum(0, dtype=np.float64); squares += np.square(some, dtype=np.uint16).sum(0, dtype=np.float64)
+    mean = total / len(rows)
+    return mean, np.sqrt((squares / len(rows) - mean**2).clip(0))
+
 def show_mean_std(ds:ImageSet, # the images
                   scale:int=2, # pixels of the screen per pixel of an image, across
                   ax=None      # matplotlib Axes; default: a new figure
                  ):            # the Axes
     "Mean image (above) and standard deviation (below, brightest where pixels vary most) of all images and of each class."
-    groups = {'all': ds.x} | {c: ds.x[ds.y == i] for i, c in enumerate(ds.classes) if (ds.y == i).any()}
-    means = np.stack([x.mean(0) for x in groups.values()])
-    stds = np.stack([x.std(0) for x in groups.values()])
+    groups = [('all', np.arange(len(ds)))] + [(c, np.flatnonzero(ds.y == i)) for i, c in enumerate(ds.classes) if (ds.y == i).any()]
+    names, (means, stds) = [c for c, _ in groups], np.stack([_moments(ds.x, rows) for _, rows in groups], 1)
     sheet = np.concatenate([means, stds*255/max(stds.max(), 1)]).round().astype(np.uint8)
-    return show_images(sheet, list(groups) + ['']*len(groups), cols=len(groups), scale=scale, rows=['mean', 'std'], title=f'{ds.name}: mean, and standard deviation, where white is {stds.max():.0f} of 255', ax=ax)
+    return show_images(sheet, names + ['']*len(groups), cols=len(groups), scale=scale, rows=['mean', 'std'], title=f'{ds.name}: mean, and standard deviation, where white is {stds.max():.0f} of 255', ax=ax)
 
 # %% ../nbs/00c_inspect.ipynb #c014
 def _signatures(x):

@@ -50,7 +50,7 @@ def _decode(files, names, size, skip_bad, where):
     if len(good) < len(got):
         bad = [f'{n} ({im})' for n, im in zip(names, got) if isinstance(im, str)]
         said = f'{where}: {len(bad)} of {len(got)} images do not decode: {"; ".join(bad[:5])}{"; ..." if len(bad) > 5 else ""}'
-        if not skip_bad or not len(good): raise ValueError(f'{said}; mend or remove them, or pass skip_bad=True to use the other {len(good)}')
+        if not skip_bad or not len(good): raise ValueError(f'{said}; mend or remove them' + f', or pass skip_bad=True to use the other {len(good)}' * bool(len(good)))
         warnings.warn(f'{said}; left out', stacklevel=2)
     shapes = {got[i].shape[:2] for i in good}
     if len(shapes) > 1: raise ValueError(f'{where}: images of {len(shapes)} sizes, from {min(shapes)} to {max(shapes)}; pass size=, the side that all should get')
@@ -127,12 +127,15 @@ def read_folder(path,          # folder with train/ and test/ or val/, or of cla
     "Photographs by class; files not taken are warned of. Raises ValueError naming by path what does not decode, is empty or does not match."
     path = Path(path)
     train, valid, test = (_split_folder(path, names) for names in (['train'], ['val', 'valid', 'validation'], ['test']))
-    if not (train or valid or test): test = path
+    splits = [p for p in (train, valid, test) if p]
+    beside = [p for p in sorted(path.glob('[!.]*')) if p not in splits and any(f.suffix.lower() in IMAGE_SUFFIXES for f in ([p] if p.is_file() else p.rglob('*')))]
+    if len(splits) == 1 and any(p.is_dir() for p in beside) and not any(p.is_dir() for p in splits[0].glob('[!.]*')): splits, train, valid, test = [], None, None, None  # a class of that name
+    if not splits: test, beside = path, []
     if test is None: test, valid = valid, None
     if test is None: raise ValueError(f'{path} has train/ but neither test/ nor val/; split some images off into one of them')
     found, others = zip(*(_class_folders(p) if p else ({}, []) for p in (train, test, valid)))
-    if others := [str(f.relative_to(path)) for some in others for f in some]:
-        warnings.warn(f'{path}: {len(others)} files are not taken: {", ".join(others[:5])}{", ..." if len(others) > 5 else ""}; an image lies in the folder of its class and ends in {" ".join(sorted(IMAGE_SUFFIXES))}', stacklevel=2)
+    if others := [str(f.relative_to(path)) for some in [beside, *others] for f in some]:
+        warnings.warn(f'{path}: {len(others)} files or folders are not taken: {", ".join(others[:5])}{", ..." if len(others) > 5 else ""}; an image lies in the folder of its class and ends in {" ".join(sorted(IMAGE_SUFFIXES))}', stacklevel=2)
     classes = [c for c, fs in found[0 if train else 1].items() if fs]
     return Data(*(p and _read_class_folders(p, f, classes, split, path.name, size, skip_bad, cache) for p, f, split in zip((train, test, valid), found, ('train', 'test', 'valid'))))
 
@@ -194,7 +197,9 @@ def read_hf(name:str,      # a data set on the hub, or a folder of its files
     "A Hugging Face data set of images with class labels. Raises ValueError where it is not one."
     try: import datasets
     except ImportError as e: raise ValueError(f'hf:{name} needs the datasets library; run: pip install datasets') from e
-    parts = datasets.load_dataset(name)
+    try: parts = datasets.load_dataset(name)
+    except OSError: raise
+    except Exception as e: raise ValueError(f'hf:{name} cannot be loaded ({type(e).__name__}: {str(e).splitlines()[0] if str(e) else ""}); try another data set, or save its images into a folder for each class') from e  # the library raises many kinds
     train, valid, test = (next((parts[n] for n in names if n in parts), None) for names in (['train'], ['validation', 'valid', 'val'], ['test']))
     if test is None: test, valid = valid, None
     if test is None: raise ValueError(f'hf:{name} has {", ".join(parts)} but no test or validation split')
@@ -204,7 +209,7 @@ def read_hf(name:str,      # a data set on the hub, or a folder of its files
     def read(part, split):
         if part is None: return None
         rows = part.cast_column(image, datasets.Image(decode=False))[image]
-        files = [io.BytesIO(r['bytes']) if r['bytes'] else r['path'] for r in rows]
+        files = [io.BytesIO(r['bytes']) if r and r['bytes'] else r and r['path'] for r in rows]  # a row may be empty
         x, good = _decode(files, [f'row {i}' for i in range(len(files))], size, skip_bad, f'hf:{name} {split}')
         return _checked(ImageSet(x, np.array(part[label])[good], part.features[label].names, good, f'{name}, {split}', split), skip_bad)
     return Data(read(train, 'train'), read(test, 'test'), read(valid, 'valid'))

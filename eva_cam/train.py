@@ -7,6 +7,7 @@ __all__ = ['join_devices', 'learner_for', 'train_recipe', 'plot_runs', 'eva_cam_
 
 # %% ../nbs/02_train.ipynb #c003
 import atexit, json, math, os, platform, sys, time
+from dataclasses import replace
 from pathlib import Path
 
 import torch, torch.distributed as dist
@@ -16,7 +17,7 @@ from fastcore.script import call_parse, store_true
 from . import __version__
 from .callbacks import Clip, EMA, HistoryFiles, Progress, SaveCheckpoints
 from .compute import Compute, choose_compute, computing, hardware_name
-from .data import Batches, Data, hold_out, load_data, normalize
+from .data import CIFAR10_MEAN, Batches, Data, hold_out, load_data, normalize
 from .learner import Learner, accuracy, predict
 from .models import FastNet, build_model, eval_mode, save_weights, whiten_init, write_aside
 from .optim import make_opt
@@ -42,6 +43,7 @@ def join_devices(
 
 def _batches(recipe, data, stats, seed, device):
     on = dict(mean=stats[0], std=stats[1], device=device)
+    if recipe.pipeline.fill == CIFAR10_MEAN: recipe = recipe.change(pipeline=replace(recipe.pipeline, fill=stats[0]))  # not asked for: the mean of these images
     if recipe.grow: train = Growing(data.train, recipe, *stats, seed=seed, device=device)
     else: train = Batches(data.train, recipe.bs, recipe.pipeline, shuffle=True, drop_last=recipe.drop_last, seed=seed, **on)
     bs = max(16, 1000 * 32 * 32 // math.prod(data.train.x.shape[1:3]))  # as many pixels as a thousand images of CIFAR-10

@@ -1,10 +1,12 @@
 "What the cells of 00 and 00a have no room for: archives of arrays as people make them, downloads that break off, and pickles that must not be opened."
-import hashlib, http.server, io, pickle, shutil, tarfile, threading, time, warnings
+import hashlib, http.server, io, pickle, shutil, sys, tarfile, threading, time, types, warnings
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np, pytest
 from torchvision import datasets
-from eva_cam.data import load_data
-from eva_cam.sources import download
+from PIL import Image
+from eva_cam import data as eva_data
+from eva_cam.data import Data, ImageSet, load_data, read_arrays
+from eva_cam.sources import download, read_hf
 
 class Flaky(http.server.BaseHTTPRequestHandler):
     "Serves `content`, honours Range, and hangs up after `patience` bytes."
@@ -150,3 +152,42 @@ def test_wide_images_keep_their_proportions(tmp_path):
     wide = np.zeros((4, 8, 16, 3), np.uint8); wide[:, :, 4:12] = 9
     npz(tmp_path, x_train=wide, x_test=wide)
     assert (load_data(tmp_path / 'a.npz', size=4).train.x == 9).all()
+
+def test_a_stray_archive_does_not_hide_photographs_and_two_are_not_guessed_between(tmp_path):
+    for split in ('train', 'test'):
+        (tmp_path/split/'cat').mkdir(parents=True); Image.new('RGB', (8, 8)).save(tmp_path/split/'cat'/'a.png')
+    np.savez(tmp_path/'embeddings.npz', x=np.ones(3))
+    assert load_data(tmp_path, cache=False).test.classes == ['cat']
+    for split in ('train', 'test'): shutil.rmtree(tmp_path/split)
+    np.savez(tmp_path/'more.npz', x=np.ones(3))
+    with pytest.raises(ValueError, match='has 2 files: embeddings.npz, more.npz; give the path of one'): load_data(tmp_path)
+
+def test_a_sound_archive_is_not_called_damaged(tmp_path, monkeypatch):
+    np.savez(path := tmp_path/'a.npz', x=np.ones(3))
+    for error, kind, words in ((MemoryError, ValueError, 'more than there is memory for; store fewer'), (PermissionError, PermissionError, None)):
+        def fail(*a, **k): raise error
+        with monkeypatch.context() as m, pytest.raises(kind, match=words): m.setattr(eva_data.np, 'load', fail); read_arrays(path)
+
+@pytest.mark.parametrize('error', [RuntimeError('Dataset scripts are no longer supported'), KeyError('x')], ids=str)
+def test_whatever_the_hub_raises_is_one_line(error, monkeypatch):
+    def load(name): raise error
+    monkeypatch.setitem(sys.modules, 'datasets', types.SimpleNamespace(load_dataset=load))
+    with pytest.raises(ValueError, match=f'hf:some cannot be loaded .{type(error).__name__}'): read_hf('some')
+
+def test_holes_have_the_mean_colour_of_the_images_that_are_learnt_from():
+    from eva_cam.compute import Compute
+    from eva_cam.data import Pipeline
+    from eva_cam.recipes import RECIPES
+    from eva_cam.train import learner_for
+    dark = ImageSet(np.random.default_rng(0).integers(0, 60, (100, 32, 32, 3), np.uint8), np.arange(100) % 10, list(range(10)))
+    r = RECIPES['eva6_custom_onecycle'].change(bs=50, arch_kw=dict(width=4))
+    learn = learner_for(r, Data(dark, dark), compute=Compute())
+    assert learn.train.pipeline.fill == dark.stats()[0] and learn.recipe.settings() == r.settings()
+    holes = (learn.train.batch(0, 0)[0].abs() < 0.05).all(1).sum((1, 2)); assert holes.min() >= 20  # a hole of 8x8, half of it in sight at the least
+    red = r.change(pipeline=Pipeline(pad=4, fill=(1, 0, 0)))
+    assert learner_for(red, Data(dark, dark), compute=Compute()).train.pipeline.fill == (1, 0, 0)
+
+def test_one_colour_has_no_spread_and_names_are_words():
+    plain = ImageSet(np.full((1000, 59, 59, 3), 255, np.uint8), np.zeros(1000, int), np.array(['cat']))
+    assert plain.stats() == ((1., 1., 1.), (0., 0., 0.)) and type(plain.classes[0]) is str
+    assert plain.digest() == ImageSet(plain.x, plain.y, ['cat']).digest()
