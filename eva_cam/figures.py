@@ -9,7 +9,7 @@ __all__ = ['KINDS', 'curves', 'plot_curves', 'plot_rate', 'augmentation_grid', '
 import numpy as np
 
 from .data import Batches, ImageSet, Pipeline
-from .report import WHICH, Interpretation, Picture, map_key, mosaic
+from .report import WHICH, Interpretation, Picture, map_flags, map_key, mosaic
 from .gradcam import overlay
 
 # %% ../nbs/05a_figures.ipynb #c008
@@ -87,13 +87,14 @@ def four_panels(
     rows, raw = np.asarray(rows, np.int64), interp.raw_maps(rows)
     if which not in WHICH[:2]: raise ValueError(f'no map {which!r} for four panels: choose predicted or true')
     H, W = interp.ds.x.shape[1:3]
-    coarse = raw[:, WHICH.index(which)].clip(0)
+    flags = [f[WHICH.index(which)] for f in map_flags(raw)]
+    coarse = np.stack([np.zeros_like(m) if f else m.clip(0) for m, f in zip(raw[:, WHICH.index(which)], flags)])
     coarse = coarse / np.maximum(coarse.max((1, 2), keepdims=True), np.finfo(np.float32).tiny)
     h, w = coarse.shape[1:]
     grey = (255 * coarse[:, np.arange(H) * h // H][:, :, np.arange(W) * w // W]).round().astype(np.uint8)[..., None].repeat(3, 3)
     x, heat, both = interp.ds.x[rows], interp.overlays(rows, which, 1, cmap), interp.overlays(rows, which, alpha, cmap)
     names, c = interp.ds.classes, (interp.pred if which == 'predicted' else interp.y)[rows]
-    words = [[t] for r, k in zip(rows, c) for t in (f'{names[interp.y[r]]}  #{interp.ds.idxs[r]}', f'map for {names[k]}', f'{interp.meta["layer"]}, {h}x{w}', f'p = {100*interp.probs[r, k]:.0f} %')]
+    words = [[t] for r, k, f in zip(rows, c, flags) for t in (f'{names[interp.y[r]]}  #{interp.ds.idxs[r]}', f'map is {f}' if f else f'map for {names[k]}', f'{interp.meta["layer"]}, {h}x{w}', f'p = {100*interp.probs[r, k]:.0f} %')]
     return mosaic(np.stack([x, grey, heat, both], 1).reshape(-1, H, W, 3), words, 4, f'{len(rows)} images: image, map in grey, heat map, overlay', 1, map_key(which, cmap))
 
 # %% ../nbs/05a_figures.ipynb #c030
@@ -109,7 +110,8 @@ def layers_side_by_side(
     x, names = interp.ds.x[rows], interp.ds.classes
     maps = [interp.explain(rows, layer, target='pred') for layer in layers]
     tiles = np.stack([x, *(overlay(x, m.cam.cpu(), alpha, cmap) for m in maps)], 1).reshape(-1, *x.shape[1:])
-    words = [[t] for r in rows for t in (f'{names[interp.y[r]]} as {names[interp.pred[r]]}', *(f'{l}, {m.raw.shape[-2]}x{m.raw.shape[-1]}' for l, m in zip(layers, maps)))]
+    below = [[f'{layer}, ' + (f'map is {f}' if f else f'{m.raw.shape[-2]}x{m.raw.shape[-1]}') for f in m.flags()] for layer, m in zip(layers, maps)]
+    words = [[t] for r, said in zip(rows, zip(*below)) for t in (f'{names[interp.y[r]]} as {names[interp.pred[r]]}', *said)]
     return mosaic(tiles, words, len(layers) + 1, f'{len(rows)} images with their maps at {", ".join(layers)}', 1, map_key('predicted', cmap))
 
 # %% ../nbs/05a_figures.ipynb #c034

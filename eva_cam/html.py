@@ -93,12 +93,12 @@ def records(
     "What the page knows about each image."
     p, z, y, pred = interp.probs[rows], interp.logits[rows], interp.y[rows], interp.pred[rows]
     top = np.argsort(-p, axis=1, kind='stable')[:, :5]
-    flags, border = map_flags(raw), np.nan_to_num(border_share(raw[:, 0], interp.ds.x.shape[1:3]))
+    flags, border = map_flags(raw), border_share(raw[:, 0], interp.ds.x.shape[1:3])
     out = []
     for k, r in enumerate(rows.tolist()):
         shown = [*top[k]] + [c for c in [y[k]] if c not in top[k]]
         out.append(dict(row=r, idx=int(interp.ds.idxs[r]), t=int(y[k]), p=int(pred[k]), pp=float(p[k, pred[k]]), pt=float(p[k, y[k]]),
-            loss=float(interp.loss[r]), flags=flags[k], border=float(border[k]), g=int(group[k]),
+            loss=float(interp.loss[r]), flags=flags[k], border=None if flags[k][0] else float(border[k]), g=int(group[k]),
             top=[[int(c), float(p[k, c]), float(z[k, c])] for c in shown], file='/'.join(Path(interp.ds.files[r]).parts[-2:]) if interp.ds.files else ''))
     return out
 
@@ -114,7 +114,7 @@ def wilson(
     return max(mid - half, 0.), min(mid + half, 1.)
 
 # %% ../nbs/05d_html.ipynb #c021
-SURE, BORDER_MOST, SAME_PLACE, TIE = .9, 2/3, 1/4, .1 # confidence; share of a map on the border; share of two maps: beyond these it is pointed out; gap of two probabilities: below it, too
+SURE, BORDER_MOST, SAME_PLACE, TIE = .9, 2/3, 1/2, .1 # confidence; share of a map on the border; share of two maps: beyond these it is pointed out; gap of two probabilities: below it, too
 
 def _count(n, one): return f'{n:,} {one}s' if n > 1 else f'{n} {one}' if n else f'no {one}'
 
@@ -143,21 +143,21 @@ def _looked(interp):
     "Sentences about the maps of the misclassified: text and the rows meant."
     rows, raw = interp.rows, interp.maps
     if not interp.wrong.any(): return
-    border = border_share(raw[:, 0], interp.ds.x.shape[1:3])
+    flags = map_flags(raw)
+    border = np.where([bool(f[0]) for f in flags], np.nan, border_share(raw[:, 0], interp.ds.x.shape[1:3]))  # of maps that say something
     far = rows[np.nan_to_num(border) > BORDER_MOST]
     if np.isfinite(border).any():
         yield (f'The maps put {100*np.nanmean(border):.0f} % of their weight on the border of the image, where an even map would put {100*border_area():.0f} %. '
                f'In {_count(len(far), "mistake")} more than two thirds lie there{": look for a background that gives the answer away" if len(far) else ""}.'), far
     both = np.maximum(np.nan_to_num(raw), 0).reshape(len(raw), 2, -1)
     total = both.sum(2, keepdims=True)
-    flags = map_flags(raw)
     sound = np.array([not any(f) for f in flags])
     ours, theirs = np.moveaxis(both[sound] / total[sound], 1, 0)
     shared, chance = np.minimum(ours, theirs).sum(1), np.minimum(ours, np.roll(theirs, 1, 0)).sum(1)
     if len(shared) > 1:
         same = rows[sound][shared > SAME_PLACE]
         yield (f'The map of the class it chose and that of the true class share {100*shared.mean():.0f} % of their weight, where maps of two different images share {100*chance.mean():.0f} %. '
-               f'In {_count(len(same), "mistake")} they share more than a quarter{": there both classes rest on the same part of the image" if len(same) else ""}.'), same
+               f'They share more than half in {_count(len(same), "mistake")}{": there both classes rest mostly on the same part of the image" if len(same) else ""}.'), same
     empty = rows[[bool(f[0]) for f in flags]]
     if len(empty): yield f'In {_count(len(empty), "mistake")} the map is flat, negative everywhere or not a number: it explains nothing, and is marked so.', empty
 
@@ -348,12 +348,12 @@ def write_report(
         return {'only': only} if only else None
     env = Environment(loader=PackageLoader('eva_cam', 'templates'), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     read = lambda name: files('eva_cam.templates').joinpath(name).read_text(encoding='utf-8')
-    html = env.get_template('report.html').render(page=page, classes=interp.ds.classes, **following, **_notes(interp, page), tiles=_tiles(interp),
+    html = env.get_template('report.html').render(page=page, wrong=wrong, classes=interp.ds.classes, **following, **_notes(interp, page), tiles=_tiles(interp),
         summary=[dict(text=t, show=show(w)) for t, w in summary(interp)], confusion=_confusion(interp), per_class=_classes(interp),
         calibration=_calibration(interp), curves=training_curves(interp.meta.get('history') or []), made=_made(interp), kicker=interp.ds.name, versus=versus,
         title=title or (f'Why {"was" if wrong == 1 else "were"} {wrong:,} of {_count(n, "image")} misclassified?' if wrong else f'All of {_count(n, "image")} right: which were close?'),
         css=read('report.css'), js=read('report.js'), version=eva_cam.__version__, url=URL)
-    return write_aside(path, html.encode())
+    return write_aside(path, html.encode('utf-8', 'replace'))  # the name of a file may be no text
 
 # %% ../nbs/05d_html.ipynb #c057
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225) # mean and std that torchvision's weights were trained with
@@ -379,7 +379,11 @@ def load_model(
     small:bool=False, # whether the network of `arch` has the stem for small images, as `build_model` makes it
 )->tuple: # the model in evaluation mode, and its meta with at least mean and std
     "A model to report on. Raises FileNotFoundError or ValueError for weights that are missing, damaged or for something else."
-    if not arch: return load_weights(weights) if weights else pretrained()
+    if not arch and small: raise ValueError('--small goes with --arch: weights of eva_cam say themselves which stem they are for')
+    if not arch and not weights: return pretrained()
+    if not arch:
+        try: return load_weights(weights)
+        except ValueError as e: raise ValueError(f'{e}' + '; for plain weights add --arch torchvision/NAME or timm/NAME' * ('save' in str(e) or 'safetensors file' in str(e))) from None
     if not weights: raise ValueError(f'--arch {arch} needs --weights: a network with random weights has nothing to report')
     model, state = build_model(arch, classes, small=small), _state(weights)
     try: model.load_state_dict(state)
@@ -424,8 +428,9 @@ def eva_cam_report(
     "Which images a classifier got wrong, and where it looked, as one HTML file."
     start = time.perf_counter()
     try: interp, path = report_on(data, weights, arch, layer, method, size, out, against, small)
-    except (ValueError, TypeError, OSError) as e:
-        print(f'eva_cam_report: {_first_line(e)}', file=sys.stderr)
+    except (ValueError, TypeError, OSError, RuntimeError, MemoryError) as e:
+        said = 'there is not enough memory: give a smaller --size, or fewer images' if isinstance(e, (MemoryError, torch.cuda.OutOfMemoryError)) or 'allocate memory' in str(e) else _first_line(e)
+        print(f'eva_cam_report: {said}', file=sys.stderr)
         raise SystemExit(2) from None
     for text, _ in summary(interp): print('-', text)
     print(f'{path} ({path.stat().st_size/1e6:.1f} MB, {time.perf_counter() - start:.0f} s): open it in a browser')

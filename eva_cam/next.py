@@ -81,13 +81,13 @@ MOST_MAPS = 1000 # the eigenvectors of more would take longer than the report
 def map_groups(
     raw:np.ndarray, # (K,h,w) signed maps
     neighbours:int=10, # ties of each map
-)->np.ndarray: # (K,) int64 group, the largest first; -1 where a map is flat, or where there are too few maps to group
+)->np.ndarray: # (K,) int64 group, the largest first; -1 where a map is flat or not finite, or where there are too few maps to group
     "Groups of maps that look at the same place, by spectral clustering. Source: Lapuschkin et al. 2019, doi 10.1038/s41467-019-08987-4."
     from scipy.linalg import eigh
     group = np.full(len(raw), -1)
     m = np.maximum(raw.reshape(len(raw), -1), 0)
     size = np.linalg.norm(m, axis=1)
-    live = np.flatnonzero(size > 0)[:MOST_MAPS]
+    live = np.flatnonzero(np.isfinite(size) & (np.ptp(m, 1) > 1e-5 * m.max(1)))[:MOST_MAPS]
     if len(live) < FEWEST: return group
     m = m[live] / size[live, None]
     like = m @ m.T

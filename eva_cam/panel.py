@@ -92,7 +92,7 @@ def words(
     flags, size = map_flags(shown.raw)[0], shown.x.shape[1:3]
     flag = {'predicted': flags[0], 'true': flags[1], 'difference': ''}[shown.which]
     m = np.abs(np.asarray(shown.map[0]))
-    measure = f'the map is {flag}: it explains nothing' if flag else f'border {100*border_share(m[None], size)[0]:.0f} % (even: {100*border_area():.0f} %), half of it on {100*half_area(m):.0f} % of the image'
+    measure = f'the map is {flag}: it explains nothing' if flag else 'both maps are alike, so their difference is nothing' if not m.any() else f'border {100*border_share(m[None], size)[0]:.0f} % (even: {100*border_area():.0f} %), half of it on {100*half_area(m):.0f} % of the image'
     verdict = f'taken for <b>{name(interp.pred[row])}</b>' if interp.wrong[row] else 'recognised'
     return f'<b>{name(interp.y[row])}</b> {verdict}, image {interp.ds.idxs[row]}, loss {interp.loss[row]:.2f}<br>Map: {measure}'
 
@@ -154,24 +154,27 @@ def step(self:Panel, by:int): # images to go on, or back where negative
 
 # %% ../nbs/05c_panel.ipynb #c024
 @patch
+def _once(self:Panel, key, make):
+    "What `make()` gives, worked out once."
+    if key not in self.kept:
+        if len(self.kept) >= 256: self.kept.clear()
+        self.kept[key] = make()
+    return self.kept[key]
+
+@patch
 def _raw(self:Panel, row):
     "Maps (2,h,w) of one image at the chosen layer by the chosen method; the model is asked once for each."
     layer, method, kept = self.layer.value, self.method.value, self.interp.meta
     if (layer, method) == (kept['layer'], kept['method']): return self.interp.raw_maps([row])[0]
-    key = row, layer, method
-    if key not in self.kept:
-        if len(self.kept) > 256: self.kept.clear()
-        self.kept[key] = self.interp.explain([row], layer, method).raw[0].float().cpu().numpy()
-    return self.kept[key]
+    return self._once((row, layer, method), lambda: self.interp.explain([row], layer, method).raw[0].float().cpu().numpy())
 
 @patch
 def _measured(self:Panel):
     "What the hot part alone is worth, in words; worked out once for each map."
     if self.interp.model is None or self.which.value == 'difference' or not self.shown.map.any(): return ''
-    key = 'alone', self.row, self.layer.value, self.method.value, self.which.value
     c = int((self.interp.pred if self.which.value == 'predicted' else self.interp.y)[self.row])
-    if key not in self.kept: self.kept[key] = alone(self.interp, self.row, self.shown, c)
-    return f'; its hot part alone: {escape(str(self.interp.ds.classes[c]))} {100*self.kept[key]:.0f} %, the whole image {100*self.interp.probs[self.row, c]:.0f} %'
+    worth = self._once(('alone', self.row, self.layer.value, self.method.value, self.which.value), lambda: alone(self.interp, self.row, self.shown, c))
+    return f'; its hot part alone: {escape(str(self.interp.ds.classes[c]))} {100*worth:.0f} %, the whole image {100*self.interp.probs[self.row, c]:.0f} %'
 
 # %% ../nbs/05c_panel.ipynb #c026
 @patch(as_prop=True)
@@ -188,7 +191,7 @@ def _look(self:Panel, change=None):
         row = self.row
         self.chart.value = bars(self.interp, row)
         try: self.shown = Shown(self.interp, row, self._raw(row), self.which.value, self.cmap.value)
-        except ValueError as e: self.note.value, self.picture.value = f'<b>No map:</b> {escape(str(e))}', b''
+        except (ValueError, RuntimeError) as e: self.note.value, self.picture.value = f'<b>No map:</b> {escape(str(e))}', b''  # nobody sees an error inside a callback
         else: self.note.value = words(self.interp, row, self.shown) + self._measured()
     self._blend()
 
@@ -231,7 +234,8 @@ def strip(self:Panel,
 
 @patch
 def _repr_mimebundle_(self:Panel, include=None, exclude=None):
-    still = self.strip()._repr_mimebundle_() if self.rows else {'text/plain': 'no image to show'}
+    try: still = self.strip()._repr_mimebundle_() if self.rows else {'text/plain': 'no image to show'}
+    except (ValueError, RuntimeError) as e: still = {'text/plain': f'no map: {e}'}  # the sliders are shown all the same
     return {**self.box._repr_mimebundle_(), **still}
 
 def panel(

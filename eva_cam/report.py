@@ -22,6 +22,12 @@ from .models import as_logits, write_aside
 class _Meta(dict):
     def __missing__(self, key): raise ValueError(f'meta does not say {key!r}: give the Interpretation a meta with layer, method, mean and std')
 
+def _fitting(N, rows, maps, feats):
+    "Refuse maps of other images than `rows` names, and features of more or fewer than all."
+    if maps.ndim != 4 or maps.shape[:2] != (len(rows), 2): raise ValueError(f'maps are {maps.shape} for {len(rows)} rows: give one pair a row, ({len(rows)},2,h,w)')
+    if len(rows) and not (0 <= min(rows) and max(rows) < N): raise ValueError(f'rows are from {min(rows)} to {max(rows)} but there are {N} images: give positions from 0 to {N - 1}')
+    if feats is not None and len(feats) != N: raise ValueError(f'feats are {feats.shape} for {N} images: give one row an image')
+
 # %% ../nbs/05_report.ipynb #c009
 class Interpretation:
     "What a classifier said about every image of a set, and where it looked on those it got wrong. Raises ValueError where the arrays do not fit together."
@@ -39,7 +45,7 @@ class Interpretation:
         if logits.shape != (N, C): raise ValueError(f'logits are {logits.shape} but the data have {N} images and {C} classes: take a model with {C} outputs, or data with its classes')
         if not np.isfinite(logits).all(): raise ValueError('some logits are not finite: the model diverged, or its weights do not fit')
         if not ((0 <= ds.y) & (ds.y < C)).all(): raise ValueError(f'labels are from {ds.y.min()} to {ds.y.max()} but there are {C} classes: number them from 0 to {C - 1}')
-        if maps.ndim != 4 or maps.shape[:2] != (len(rows), 2): raise ValueError(f'maps are {maps.shape} for {len(rows)} rows: give one pair a row, ({len(rows)},2,h,w)')
+        _fitting(N, rows, maps, feats)
         z = logits - logits.max(1, keepdims=True).astype(np.float64)
         lse, at = np.log(np.exp(z).sum(1)), np.arange(N)
         self.y, self.pred = ds.y, logits.argmax(1)
@@ -63,7 +69,7 @@ class _Features:
         self.batches, self.kept, self.due = batches, [], 0
         self.head = next((m for m in reversed(list(model.modules())) if isinstance(m, nn.Linear)), None)
     def _keep(self, head, args):
-        if self.due == len(args[0]): self.kept.append(args[0].detach().flatten(1).float().cpu()); self.due = 0
+        if args and self.due == len(args[0]): self.kept.append(args[0].detach().flatten(1).float().cpu()); self.due = 0
     def __enter__(self):
         self.hook = self.head and self.head.register_forward_pre_hook(self._keep)
         return self
@@ -432,18 +438,24 @@ def gallery(self:Interpretation,
     return mosaic(tiles, words, cols, f'{len(rows)} images, {kind}; below each the class predicted, its probability, the actual class and the number of the image', across, map_key(which, cmap))
 
 # %% ../nbs/05_report.ipynb #c069
+def _is_kept(path):
+    "Whether a folder holds what `save` writes, and nothing else that would be lost with it."
+    try: says = json.loads((path/'manifest.json').read_text(encoding='utf-8'))
+    except (OSError, ValueError): return False
+    return isinstance(says, dict) and {'format', 'digest'} <= set(says) and {p.name for p in path.iterdir()} <= {'manifest.json', 'pixels.npz', 'results.npz'}
+
 @patch
 def save(self:Interpretation,
     path:str, # folder to make; an earlier interpretation there is replaced
 )->Path: # the folder
     "Write everything but the model to a folder of `pixels.npz`, `results.npz` and `manifest.json`. Raises ValueError where another thing is in the way."
     path = Path(path)
-    if path.exists() and not (path/'manifest.json').is_file(): raise ValueError(f'{path.name} is there already and is no saved interpretation: choose another name')
+    if path.exists() and not _is_kept(path): raise ValueError(f'{path.name} is there already and is no saved interpretation, or holds more than one: choose another name')
     aside, old = (path.with_name(f'.{path.name}.eva_cam.{k}') for k in ('aside', 'old'))  # names that nobody else takes
     if old.exists() and not path.exists(): os.replace(old, path)  # a save that was killed between its two renames
     for p in (aside, old): shutil.rmtree(p, ignore_errors=True)
     feats = {} if self.feats is None else dict(feats=self.feats)
-    says = dict(format=1, name=self.ds.name, classes=self.ds.classes, files=self.ds.files, digest=self.ds.digest(), meta=self.meta)
+    says = dict(format=1, name=self.ds.name, split=self.ds.split, classes=self.ds.classes, files=self.ds.files, digest=self.ds.digest(), meta=self.meta)
     try:
         aside.mkdir(parents=True)
         np.savez_compressed(aside/'pixels.npz', x=self.ds.x)
@@ -466,7 +478,7 @@ def load_interpretation(
     if not (path/'manifest.json').is_file(): raise FileNotFoundError(f'no interpretation in {path.name}: give a folder written by save')
     try:
         says, r = json.loads((path/'manifest.json').read_text(encoding='utf-8')), read_arrays(path/'results.npz')
-        ds = ImageSet(read_arrays(path/'pixels.npz')['x'], r['y'], says['classes'], r['idxs'], says['name'], files=says['files'])
+        ds = ImageSet(read_arrays(path/'pixels.npz')['x'], r['y'], says['classes'], r['idxs'], says['name'], says.get('split', ''), says['files'])
         logits, rows, maps, meta, same = r['logits'], r['rows'], r['maps'], dict(says['meta']), ds.digest() == says['digest']
     except Exception as e: raise ValueError(f'{path.name} is damaged ({type(e).__name__}): save it again') from None
     if not same: raise ValueError(f'{path.name} has been altered since it was saved: its images have another digest')

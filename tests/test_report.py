@@ -127,6 +127,33 @@ def test_maps_that_are_no_pairs_are_refused():
     found = made(60)
     for maps in (found.maps[1:], found.maps[:, :1], found.maps[0]):
         with pytest.raises(ValueError, match='give one pair a row'): Interpretation(found.ds, found.logits, found.rows, maps)
+    with pytest.raises(ValueError, match='give positions from 0 to 59'): Interpretation(found.ds, found.logits, found.rows + 60, found.maps)
+    with pytest.raises(ValueError, match='give one row an image'): Interpretation(found.ds, found.logits, found.rows, found.maps, np.ones((5, 2)))
+
+def test_a_folder_of_somebody_else_is_not_replaced(tmp_path):
+    found = made(60)
+    (tmp_path / 'extension').mkdir(); (tmp_path / 'extension' / 'manifest.json').write_text('{"name": "mine"}')
+    kept = found.save(tmp_path / 'kept'); (kept / 'view_3.png').write_bytes(b'mine')
+    for path in ('extension', 'kept'):
+        before = sorted(p.name for p in (tmp_path / path).iterdir())
+        with pytest.raises(ValueError, match='is no saved interpretation, or holds more than one'): found.save(tmp_path / path)
+        assert sorted(p.name for p in (tmp_path / path).iterdir()) == before
+
+def test_names_and_split_come_back_as_they_were(tmp_path):
+    from eva_cam.data import ImageSet
+    from eva_cam.report import Interpretation, load_interpretation
+    found = made(60)
+    ds = ImageSet(found.ds.x, found.ds.y, np.array(found.ds.classes), name='mine', split='test')
+    back = load_interpretation(Interpretation(ds, found.logits, found.rows, found.maps, meta=found.meta).save(tmp_path / 'kept'))
+    assert (back.ds.classes, back.ds.split) == (found.ds.classes, 'test')
+
+def test_maps_without_a_place_are_not_grouped():
+    "Of one cell, or the same everywhere: what differs between them is rounding."
+    from eva_cam.next import map_groups
+    rng = np.random.default_rng(0)
+    for flat in (rng.random((40, 1, 1)), np.full((40, 4, 4), rng.random((40, 1, 1)))): assert (map_groups(flat.astype(np.float32)) == -1).all()
+    some = rng.random((40, 4, 4)); some[3, 0, 0] = np.inf
+    assert map_groups(some)[3] == -1 and (np.delete(map_groups(some), 3) >= 0).all()
 
 def test_many_classes_and_many_mistakes_stay_a_page(tmp_path):
     from eva_cam.data import ImageSet

@@ -67,7 +67,7 @@ function picture(canvas, k) {
   canvas.getContext("2d").drawImage(sheets[s], at % P.cols * W, Math.floor(at / P.cols) * H, W, H, 0, 0, W, H);
 }
 const FLAG = { flat: "the map is flat", negative: "nothing speaks for this class", nan: "the map is not a number" };
-const flag = (k, which) => { const f = P.rows[k].flags; return which === "true" ? FLAG[f[1]] : which === "pred" ? FLAG[f[0]] : f[0] === "nan" || f[1] === "nan" ? FLAG.nan : undefined; };
+const flag = (k, which) => { const f = P.rows[k].flags; return which === "true" ? FLAG[f[1]] : which === "pred" ? FLAG[f[0]] : f[0] === "nan" || f[1] === "nan" ? FLAG.nan : grid(k, "diff").some(v => v) ? undefined : "both maps are alike"; };
 function place(k, which) {
   const g = grid(k, which); let at = 0;
   for (let c = 1; c < CELLS; c++) if (g[c] > g[at]) at = c;
@@ -129,9 +129,14 @@ function refilter() {
   const q = new URLSearchParams(); if (t !== "") q.set("true", t); if (p !== "") q.set("pred", p); if (group !== null) q.set("group", group); if ($("#order").value !== "row") q.set("order", $("#order").value);
   try { history.replaceState(null, "", q.size ? "#" + q : location.pathname + location.search); } catch { /* a sandboxed frame keeps no address */ }
 }
+const offers = (id, v) => [...$(id).options].some(o => o.value === String(v));
+function choose(id, c) {                       // a class that no image of the gallery has shows none of them, and not all
+  if (c != null && P.classes[c] !== undefined && !offers(id, c)) $(id).append(el("option", { value: c, textContent: name(c) }));
+  $(id).value = c != null && offers(id, c) ? c : "";
+}
 function set(s) {
-  $("#true").value = s.true ?? ""; $("#pred").value = s.pred ?? ""; group = s.group ?? null; only = s.only ? new Set(s.only) : null;
-  if (s.order) $("#order").value = s.order;
+  choose("#true", s.true); choose("#pred", s.pred); group = s.group ?? null; only = s.only ? new Set(s.only) : null;
+  if (s.order && offers("#order", s.order)) $("#order").value = s.order;
   if (s.which && s.which !== $("#which").value) { $("#which").value = s.which; redraw(); }
   refilter();
 }
@@ -141,7 +146,7 @@ function view(rows, at) { deck = rows; open = at; show(); if (!$("#view").open) 
 function show() {
   const k = deck[open], r = P.rows[k], which = $("#which").value;
   $("#vtitle").textContent = r.t === r.p ? `${name(r.t)}, recognised` : `${name(r.t)}, taken for ${name(r.p)}`;
-  $("#vnote").textContent = `Image ${r.idx}${r.file ? " (" + r.file + ")" : ""}. Loss ${r.loss.toFixed(2)}. ` + (flag(k, which) ? `Note: ${flag(k, which)}.` : `The map is strongest at the ${place(k, which)}; ${(100 * r.border).toFixed(0)} % of the predicted class's map lies on the border.`);
+  $("#vnote").textContent = `Image ${r.idx}${r.file ? " (" + r.file + ")" : ""}. Loss ${r.loss.toFixed(2)}. ` + (flag(k, which) ? `Note: ${flag(k, which)}.` : `The map is strongest at the ${place(k, which)}` + (r.border === null ? "." : `; ${(100 * r.border).toFixed(0)} % of the predicted class's map lies on the border.`));
   $("#vmap").textContent = `${P.method} at ${P.layer} for ` + (which === "diff" ? `${name(r.p)} − ${name(r.t)}` : name(which === "true" ? r.t : r.p));
   const idx = heat(k, which);
   for (const c of $$("#view .px, #view .px2")) picture(c, k);
@@ -159,7 +164,8 @@ const step = d => { const to = Math.min(Math.max(open + d, 0), deck.length - 1);
 for (const s of ["true", "pred"]) for (const c of [...new Set(P.gallery.map(k => P.rows[k][s[0]]))].sort((a, b) => a - b)) $("#" + s).append(el("option", { value: c, textContent: name(c) }));
 $("#blend").addEventListener("input", e => { const a = +e.target.value; document.body.style.setProperty("--a", a); $("#blendout").textContent = a.toFixed(2); });
 $("#which").addEventListener("change", redraw); $("#cmap").addEventListener("change", redraw);
-for (const id of ["true", "pred", "order"]) $("#" + id).addEventListener("change", () => { group = only = null; refilter(); });
+for (const id of ["true", "pred"]) $("#" + id).addEventListener("change", () => { group = only = null; refilter(); });
+$("#order").addEventListener("change", refilter);
 $("#reset").addEventListener("click", () => set({ order: "row" })); $("#more").addEventListener("click", grow); $("#bar").addEventListener("submit", e => e.preventDefault());
 for (const b of $$("[data-show]")) b.addEventListener("click", () => { set(JSON.parse(b.dataset.show)); $("#mistakes").scrollIntoView(); $("#mistakes").focus({ preventScroll: true }); });
 $("#prev").addEventListener("click", () => step(-1)); $("#next").addEventListener("click", () => step(1));

@@ -113,6 +113,23 @@ def test_lists_and_orders(page, interp):
     while page.is_visible('#more'): page.click('#more')
     assert shown_rows(page) == interp.pick().tolist()
 
+def test_another_order_keeps_what_was_picked(page):
+    page.query_selector(".words .show[data-show*=only]").click()
+    picked = shown_rows(page)
+    page.select_option('#order', 'loss')
+    assert sorted(shown_rows(page)) == picked and 'picked above' in page.inner_text('#count')
+
+def test_a_class_outside_the_gallery_shows_none_of_its_images(page):
+    "As where a cell's mistakes were cut from a gallery of a thousand."
+    t = page.evaluate("() => { const t = P.rows[P.gallery[0]].t; P.gallery = P.gallery.filter(k => P.rows[k].t !== t); $(`#true option[value='${t}']`).remove(); set({ true: t }); return t; }")
+    assert count(page) == 0 and page.input_value('#true') == str(t)
+    page.click('#reset')
+    assert count(page) == page.evaluate('P.gallery.length') > 0
+
+def test_an_address_that_asks_for_nonsense_shows_all(tab, file, interp):
+    tab.goto(file.as_uri() + '#order=x&true=999&pred=none'); tab.wait_for_selector('body[data-ready]')
+    assert count(tab) == interp.wrong.sum() and tab.input_value('#order') == 'row'
+
 def test_sentences_groups_and_strips_show_their_images(page, interp):
     for b in page.query_selector_all('.words .show, .group button[data-show]'):
         what = b.evaluate('b => JSON.parse(b.dataset.show)')
