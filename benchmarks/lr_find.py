@@ -81,7 +81,8 @@ def held_loss(net, seed, lr, order):
     learn = learner(net, seed, lr, order, sched=dict(kind='one_cycle', peak=EPOCHS / 4), epochs=EPOCHS)
     try: learn.fit()
     except ValueError: return math.log(10)
-    if learn.stopped: os._exit(1)  # and the pool with it
+    except SystemExit: os._exit(1)  # SIGTERM; and the pool with it
+    if learn.stopped: os._exit(1)
     return min(learn.evaluate(Batches(held, 400, None, *stats))[0], math.log(10))
 
 def shares(losses):

@@ -10,6 +10,7 @@ __all__ = ['CIFAR10_CLASSES', 'CIFAR10_MEAN', 'CIFAR10_STD', 'CIFAR10_SHA256', '
 # %% ../nbs/00_data.ipynb #c003
 import hashlib, json, sys, warnings, zipfile
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from numbers import Integral
@@ -30,7 +31,7 @@ class ImageSet:
     "Images of one size with their labels, class names and origins. Raises ValueError or TypeError where these do not fit."
     x:np.ndarray # images (N,H,W,3) uint8, RGB
     y:np.ndarray # class ids (N,) int64
-    classes:list # class names, `classes[y[i]]` names image i; kept as strings
+    classes:list # class names, `classes[y[i]]` names image i
     idxs:np.ndarray=None # positions (N,) int64 in the original data set; default 0..N-1
     name:str='' # what to call it in titles and messages
     split:str='' # 'train', 'valid' or 'test'; test images are never augmented
@@ -42,7 +43,7 @@ class ImageSet:
         if self.x.ndim != 4 or self.x.shape[-1] != 3: raise ValueError(f"{self.name or 'ImageSet'}: images must have shape (N,H,W,3), not {self.x.shape}")
         self.y = np.asarray(self.y)
         if self.y.dtype.kind not in 'iu': raise TypeError(f"{self.name or 'ImageSet'}: labels must be whole numbers, not {self.y.dtype}")
-        self.y, self.classes, self.idxs = self.y.astype(np.int64), [str(c) for c in self.classes], np.arange(len(self.x)) if self.idxs is None else np.asarray(self.idxs, np.int64)
+        self.y, self.classes, self.idxs = self.y.astype(np.int64), [c.item() if isinstance(c, np.generic) else c for c in self.classes], np.arange(len(self.x)) if self.idxs is None else np.asarray(self.idxs, np.int64)
         if self.y.shape != (len(self.x),) or self.idxs.shape != self.y.shape:
             raise ValueError(f"{self.name or 'ImageSet'}: {len(self.x)} images need as many labels and indices, got {self.y.shape} and {self.idxs.shape}")
         if self.files is not None and len(self.files) != len(self.x): raise ValueError(f"{self.name or 'ImageSet'}: {len(self.x)} images need as many files, got {len(self.files)}")
@@ -160,15 +161,18 @@ def read_arrays(path # an .npz
         with zipfile.ZipFile(path) as z: size = sum(i.file_size for i in z.infolist())
         if size <= MOST_BYTES:
             with np.load(path, allow_pickle=False) as f: return {k: f[k] for k in f.files}
-    except OSError: raise
+    except (FileNotFoundError, PermissionError): raise
     except MemoryError: raise ValueError(f'{path} unpacks to {size/2**30:,.1f} GB, more than there is memory for; store fewer or smaller images') from None
     except Exception as e: raise ValueError(f'{path} is not a readable .npz ({type(e).__name__}: {e}); make it again with numpy.savez') from e  # foreign bytes can fail anyhow
     raise ValueError(f'{path} would unpack to {size/2**30:,.0f} GB, and {MOST_BYTES/2**30:.0f} is the most that is read; store fewer or smaller images, or raise eva_cam.data.MOST_BYTES')
 
 def _lone_npz(folder):
-    "The .npz of a folder that holds nothing else to read, or None."
-    inside = sorted(Path(folder).glob('*.npz'))
-    if not inside or any(p.is_dir() for p in Path(folder).glob('[!.]*')): return None
+    "The .npz of a folder that holds the splits, or is all that there is to read; None where photographs may be meant."
+    inside, splits = sorted(Path(folder).glob('*.npz')), []
+    for p in inside:
+        with suppress(OSError, ValueError, zipfile.BadZipFile), zipfile.ZipFile(p) as z: splits += [p] * ('x_train.npy' in z.namelist())
+    if len(splits) == 1: return splits[0]
+    if not inside or not splits and any(p.is_dir() for p in Path(folder).glob('[!.]*')): return None
     if len(inside) > 1: raise ValueError(f'{folder} has {len(inside)} files: {", ".join(p.name for p in inside[:5])}; give the path of one')
     return inside[0]
 
@@ -349,7 +353,7 @@ class Pipeline:
 
     def __post_init__(self):
         for k in ('holes', 'hole_size', 'fill'):  # JSON makes lists of tuples
-            if isinstance(getattr(self, k), (list, np.ndarray)): object.__setattr__(self, k, tuple(np.asarray(getattr(self, k)).tolist()))
+            if isinstance(v := getattr(self, k), (list, np.ndarray)): object.__setattr__(self, k, tuple(v.tolist() if isinstance(v, np.ndarray) else v))
         def whole(*vs): return all(isinstance(v, Integral) for v in vs)
         within = dict(pad=lambda v: whole(v) and v >= 0, pad_mode=lambda v: v in ('constant', 'reflect'), crop=lambda v: v is None or whole(v) and v > 0,
             flip=lambda v: v == 'alternate' or 0 <= v <= 1, rotate=lambda v: 0 <= v <= 180, brightness=lambda v: 0 <= v <= 1, contrast=lambda v: 0 <= v <= 1,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib import import_module
+from numbers import Integral
 
 import numpy as np, torch, torch.nn.functional as F
 from torch import nn, Tensor
@@ -465,7 +466,7 @@ def cam_layers(
     wide = [n for n in sound if min(rows[n]['grid']) >= MIN_SIDE]
     pick = wide[-1] if wide else max(sound, key=lambda n: (min(rows[n]['grid']), list(rows).index(n)))
     why = f'deepest that the gradient reaches with {MIN_SIDE} cells a side or more' if wide else f'most cells: none has {MIN_SIDE} a side'
-    if not reached: why = 'no gradient reaches any layer, as where the weights of the head are zero: maps will be flat'
+    if not any(rows[n]['reach'] for n in names): why = 'no gradient reaches any layer, as where the weights of the head are zero: maps will be flat'
     return pd.DataFrame([dict(layer=n, kind=type(modules[n]).__name__, channels=rows[n]['channels'], grid='x'.join(map(str, rows[n]['grid'])),
                               reach=rows[n]['reach'], runs=rows[n]['runs'], pick=n == pick, why=why if n == pick else '') for n in names])
 
@@ -488,7 +489,7 @@ def _stands_alone(model, x, module, call, A, logits):
 
 def _singles(target):
     "Refuse what names no class, before an hour of evaluation."
-    if not all((t is None or isinstance(t, (str, int))) and t != 'all' for t in (target if isinstance(target, tuple) else (target,))):
+    if not all((t is None or isinstance(t, (str, Integral)) or getattr(t, 'ndim', 1) == 0) and str(t) != 'all' for t in (target if isinstance(target, tuple) else (target,))):
         raise ValueError("explain_errors explains single classes: pass 'pred', 'true', a class number, a contrast, or a tuple of these")
     _targets(target, 0, torch.zeros(0, dtype=torch.long))
 

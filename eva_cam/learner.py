@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .checkpoints import rng_state, set_rng_state
 from .compute import Compute, choose_compute, computing
+from .data import Pipeline
 from .models import as_logits, eval_mode
 from .schedules import cycle_momentum, make_sched, steps_in
 
@@ -55,6 +56,8 @@ def accuracy(
     return (logits.argmax(1) == targets).double().mean().item()
 
 # %% ../nbs/01f_learner.ipynb #c011
+_AGREE = 'initial_lr momentum dampening nesterov weight_decay betas eps filters stop'.split()  # of a group, on resuming; torch's own switches may change
+
 class Learner:
     "A model, what it learns from, and how. Call `fit`; everything in between is open. Raises ValueError for settings that make no sense."
     def __init__(self,
@@ -80,8 +83,8 @@ class Learner:
         self.sched, self.spe = make_sched(self.spec), len(train)
         self._refuse_nonsense()
         self.settings = settings or dict(sched=self.spec, epochs=epochs, bs=train.bs, images=len(train.ds), loss=loss, label_smoothing=label_smoothing,
-            opt=type(opt).__name__, groups=[{k: v for k, v in g.items() if k not in ('params', 'lr')} for g in opt.param_groups],
-            seeds=[seed, getattr(train, 'seed', None)], pipeline=repr(getattr(train, 'pipeline', None)))
+            opt=type(opt).__name__, groups=[{k: g[k] for k in _AGREE if k in g} for g in opt.param_groups],
+            seeds=[seed, getattr(train, 'seed', None)], pipeline=repr(p) if isinstance(p := getattr(train, 'pipeline', None), Pipeline) else None)
         self._begin()
 
 # %% ../nbs/01f_learner.ipynb #c013

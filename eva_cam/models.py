@@ -170,7 +170,7 @@ def custom_resnet(
 
 # %% ../nbs/01_models.ipynb #c031
 class _GELU(nn.GELU):
-    "GELU, where channels lie last of the view that puts them there: torch is quicker on a CPU with plainly ordered tensors."
+    "GELU; maps whose channels lie last are handed over as their (N,H,W,C) view, since torch is quicker on a CPU with plainly ordered tensors."
     def forward(self, x):
         if not x.is_contiguous(memory_format=torch.channels_last): return super().forward(x)
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

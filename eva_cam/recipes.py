@@ -150,7 +150,7 @@ RECIPES = {r.name: copy.deepcopy(r) for r in [*_SIX, *_OURS]}  # no two share a 
 
 def get_recipe(
     recipe, # a name in `RECIPES`, or a `Recipe`
-)->Recipe: # a copy, which may be played with
+)->Recipe: # a copy of the one of that name, which may be played with; a `Recipe` itself
     "The recipe of that name. Raises ValueError for a name that nobody knows."
     if isinstance(recipe, Recipe): return recipe
     if recipe not in RECIPES: raise ValueError(f'recipe {recipe!r} is not known: choose one of {", ".join(RECIPES)}')

@@ -442,7 +442,7 @@ def _is_kept(path):
     "Whether a folder holds what `save` writes, and nothing else that would be lost with it."
     try: says = json.loads((path/'manifest.json').read_text(encoding='utf-8'))
     except (OSError, ValueError): return False
-    return isinstance(says, dict) and {'format', 'digest'} <= set(says) and {p.name for p in path.iterdir()} <= {'manifest.json', 'pixels.npz', 'results.npz'}
+    return isinstance(says, dict) and {'format', 'digest'} <= set(says) and {p.name for p in path.iterdir() if p.name[0] != '.'} <= {'manifest.json', 'pixels.npz', 'results.npz', 'Thumbs.db', 'desktop.ini'}
 
 @patch
 def save(self:Interpretation,
@@ -450,7 +450,7 @@ def save(self:Interpretation,
 )->Path: # the folder
     "Write everything but the model to a folder of `pixels.npz`, `results.npz` and `manifest.json`. Raises ValueError where another thing is in the way."
     path = Path(path)
-    if path.exists() and not _is_kept(path): raise ValueError(f'{path.name} is there already and is no saved interpretation, or holds more than one: choose another name')
+    if path.exists() and not _is_kept(path): raise ValueError(f'{path.name} is there already and is no saved interpretation, or other files lie in it: choose another name')
     aside, old = (path.with_name(f'.{path.name}.eva_cam.{k}') for k in ('aside', 'old'))  # names that nobody else takes
     if old.exists() and not path.exists(): os.replace(old, path)  # a save that was killed between its two renames
     for p in (aside, old): shutil.rmtree(p, ignore_errors=True)

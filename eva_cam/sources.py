@@ -43,6 +43,7 @@ def open_image(file,          # path or binary file of one image
 def _decode(files, names, size, skip_bad, where):
     "Images (M,H,W,3) uint8 of `files`, and the positions (M,) of those that decoded; `names` are for messages."
     def attempt(f):
+        if f is None: return 'it is empty'
         try: return open_image(f, size)
         except Exception as e: return f'{type(e).__name__}: {e}'.split('\n')[0].replace(str(f), 'it')  # Pillow raises many kinds
     with ThreadPoolExecutor(os.cpu_count()) as pool: got = list(pool.map(attempt, files))

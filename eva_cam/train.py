@@ -43,7 +43,6 @@ def join_devices(
 
 def _batches(recipe, data, stats, seed, device):
     on = dict(mean=stats[0], std=stats[1], device=device)
-    if recipe.pipeline.fill == CIFAR10_MEAN: recipe = recipe.change(pipeline=replace(recipe.pipeline, fill=stats[0]))  # not asked for: the mean of these images
     if recipe.grow: train = Growing(data.train, recipe, *stats, seed=seed, device=device)
     else: train = Batches(data.train, recipe.bs, recipe.pipeline, shuffle=True, drop_last=recipe.drop_last, seed=seed, **on)
     bs = max(16, 1000 * 32 * 32 // math.prod(data.train.x.shape[1:3]))  # as many pixels as a thousand images of CIFAR-10
@@ -87,9 +86,10 @@ def learner_for(
     model, x = _network(recipe, data.train, stats, seed), normalize(data.train.x[:64], *stats)
     device = join_devices() or device
     compute = compute or choose_compute(model, x, device)
-    train, evals = _batches(recipe, data, stats, seed, compute.device)
+    pipeline = replace(recipe.pipeline, fill=stats[0]) if recipe.pipeline.fill == CIFAR10_MEAN else recipe.pipeline  # not asked for: the mean of these images
+    train, evals = _batches(recipe.change(pipeline=pipeline), data, stats, seed, compute.device)
     cbs = [*([Clip(recipe.clip)] if recipe.clip else []), *([EMA(recipe.ema)] if recipe.ema else []), *kw.pop('cbs', ())]
-    settings = dict(recipe=recipe.settings(), seed=seed, data=data.train.digest())
+    settings = dict(recipe=recipe.settings(), seed=seed, data=data.train.digest(), **({'fill': pipeline.fill255} if pipeline.fill255 != recipe.pipeline.fill255 else {}))
     learn = Learner(model, train, make_opt(model, recipe.opt), recipe.sched, recipe.epochs, evals, recipe.loss, recipe.label_smoothing, compute, cbs=cbs, seed=seed, settings=settings, **kw)
     learn.recipe, learn.data, learn.stats = recipe, data, stats
     return learn

@@ -133,10 +133,10 @@ def test_maps_that_are_no_pairs_are_refused():
 def test_a_folder_of_somebody_else_is_not_replaced(tmp_path):
     found = made(60)
     (tmp_path / 'extension').mkdir(); (tmp_path / 'extension' / 'manifest.json').write_text('{"name": "mine"}')
-    kept = found.save(tmp_path / 'kept'); (kept / 'view_3.png').write_bytes(b'mine')
+    kept = found.save(tmp_path / 'kept'); (kept / '.DS_Store').touch(); found.save(kept); (kept / 'view_3.png').write_bytes(b'mine')
     for path in ('extension', 'kept'):
         before = sorted(p.name for p in (tmp_path / path).iterdir())
-        with pytest.raises(ValueError, match='is no saved interpretation, or holds more than one'): found.save(tmp_path / path)
+        with pytest.raises(ValueError, match='is no saved interpretation, or other files lie in it'): found.save(tmp_path / path)
         assert sorted(p.name for p in (tmp_path / path).iterdir()) == before
 
 def test_names_and_split_come_back_as_they_were(tmp_path):

@@ -158,6 +158,8 @@ def test_a_recipe_runs_in_one_epoch_where_nothing_else_is_said(tmp_path, recipe,
     numpy.savez(tmp_path / 'tiny.npz', x_train=x, y_train=y, x_test=x[:50], y_test=y[:50])
     r = subprocess.run([sys.executable, '-m', 'eva_cam.train', '--recipe', recipe, '--data', str(tmp_path), *args], capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert r.returncode == 0, r.stderr
+    again = subprocess.run([sys.executable, '-m', 'eva_cam.train', '--recipe', recipe, '--data', str(tmp_path), *args, '--resume'], capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert again.returncode == 0 and again.stdout.splitlines()[-2] == r.stdout.splitlines()[-2], again.stderr  # runs/ lies beside the data
     form = 'improved' if 'improved' in args else 'faithful'
     assert (tmp_path / 'runs' / f'{recipe}_{form}_0' / 'weights.safetensors').exists() and 'after 1 epochs' in r.stdout
 
