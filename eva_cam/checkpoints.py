@@ -89,10 +89,10 @@ def newest_checkpoint(
 # %% ../nbs/01c_checkpoints.ipynb #c021
 def rng_state(
 )->dict: # of plain numbers and tensors, fit for a checkpoint
-    "The state of the random generators of Python, NumPy, torch on the CPU and each CUDA device."
+    "The state of the random generators of Python, NumPy, torch on the CPU, each CUDA device and Apple's GPU."
     name, keys, pos, has_gauss, cached = np.random.get_state()
     return dict(python=random.getstate(), numpy=(name, torch.from_numpy(keys.astype(np.int64)), pos, has_gauss, cached),
-                torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])
+                torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [], mps=torch.mps.get_rng_state() if torch.backends.mps.is_available() else None)
 
 def set_rng_state(
     state:dict, # from `rng_state`
@@ -104,8 +104,9 @@ def set_rng_state(
     np.random.set_state((name, keys.numpy().astype(np.uint32), pos, has_gauss, cached))
     torch.set_rng_state(state['torch'])
     if state['cuda'] and torch.cuda.is_available() and len(state['cuda']) == torch.cuda.device_count(): torch.cuda.set_rng_state_all(state['cuda'])
+    if state.get('mps') is not None and torch.backends.mps.is_available(): torch.mps.set_rng_state(state['mps'])  # older states lack it
 
-# %% ../nbs/01c_checkpoints.ipynb #c024
+# %% ../nbs/01c_checkpoints.ipynb #c026
 def differences(
     old:dict, # settings of the checkpoint
     new:dict, # settings asked for now
