@@ -11,6 +11,7 @@ import json, os, platform, resource, sys, time
 from pathlib import Path
 import numpy as np, torch
 from eva_cam.augment import Batches, Pipeline, albumentations
+from eva_cam.compute import hardware_name
 from eva_cam.data import CIFAR10_MEAN, CIFAR10_STD, ImageSet, load_data
 
 ROUNDS, BS = 9, 512
@@ -105,8 +106,7 @@ if __name__ == '__main__':
         print(f'{name}: {value:,.2f} {unit}' + ('' if goal is None else f', goal {goal}, {"holds" if holds else "SHORT"}'), flush=True)
     out = Path(__file__).parent/'results'/'augment.json'
     out.parent.mkdir(exist_ok=True)
-    cpu = next((l.split(':')[1].strip() for l in open('/proc/cpuinfo') if 'model name' in l), platform.processor()) if os.path.exists('/proc/cpuinfo') else platform.processor()
-    about = dict(machine=platform.machine(), cpu=cpu, gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None, cores=os.cpu_count(), python=platform.python_version(), torch=torch.__version__,
+    about = dict(machine=platform.machine(), cpu=hardware_name(), gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None, cores=os.cpu_count(), python=platform.python_version(), torch=torch.__version__,
                  numpy=np.__version__, albumentations=albumentations().__version__, rounds=ROUNDS, batch=BS)
     out.write_text(json.dumps(dict(about=about, measures={k: dict(value=v, goal=g, unit=u, rounds=r) for k, (v, g, u, r) in rows.items()}), indent=1) + '\n')
     sys.exit(bool(short))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch, torch.nn.functional as F
 from eva_cam.anymodel import fast_copy
+from eva_cam.compute import hardware_name
 from eva_cam.gradcam import explain_errors, gradcam, overlay
 from eva_cam.methods import ablationcam
 from eva_cam.models import resnet18
@@ -175,8 +176,7 @@ def main(rounds=7, batch=64, out='benchmarks/results/cam.json'):
 
     print(f'{"what":<62}{"goal":>16}{"median":>10}   spread')
     for r in rows: print(f"{r['what']:<62}{r['sense'] + ' ' + str(r['goal']) if r['sense'] else '':>16}{r['value']:>10.3f}   {r['low']:.3f}..{r['high']:.3f} (n={r['n']})   {'holds' if r['holds'] else 'SHORT'}")
-    hardware = torch.cuda.get_device_name() if cuda else next((l.split(':')[1].strip() for l in open('/proc/cpuinfo') if 'model name' in l), platform.processor()) if Path('/proc/cpuinfo').exists() else platform.processor()
-    facts = dict(hardware=hardware, threads=torch.get_num_threads(), clock='CUDA events' if cuda else 'CPU time of all threads', python=platform.python_version(),
+    facts = dict(hardware=hardware_name(device), threads=torch.get_num_threads(), clock='CUDA events' if cuda else 'CPU time of all threads', python=platform.python_version(),
                  versions={p: version(p) for p in ('torch', 'grad-cam', 'torchcam', 'numpy')}, batch=batch, rounds=rounds,
                  seconds={k: dict(median=statistics.median(v), low=min(v), high=max(v)) for k, v in times.items()}, rows=rows)
     Path(out).parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np, torch
+from eva_cam.compute import hardware_name
 from eva_cam.data import Batches, ImageSet, load_data
 from eva_cam.html import write_report
 from eva_cam.models import pretrained
@@ -78,7 +79,7 @@ def main():
     for name, value, how, goal, seen in measures:
         rows.append(dict(name=name, value=value, goal=goal, holds=value <= goal, n=len(seen), spread=[min(seen), max(seen)]))
         print(f'{name}: {value:.3g}, {how} {goal}: {"holds" if value <= goal else "short"}')
-    where = dict(cpu=next((l.split(':')[1].strip() for l in open('/proc/cpuinfo') if 'model name' in l), platform.machine()) if os.path.exists('/proc/cpuinfo') else platform.machine(), cores=os.cpu_count(), threads=torch.get_num_threads(), python=platform.python_version(), **{k: version(k) for k in ('torch', 'numpy', 'eva_cam')})
+    where = dict(cpu=hardware_name(), cores=os.cpu_count(), threads=torch.get_num_threads(), python=platform.python_version(), **{k: version(k) for k in ('torch', 'numpy', 'eva_cam')})
     results = Path(__file__).parent / 'results'
     results.mkdir(exist_ok=True)
     if n == 10_000: (results / 'report.json').write_text(json.dumps(dict(where=where, images=n, mistakes=wrong, evaluation_s=plain, report_s=whole, memory_mib={f'{what}, {k:,} images': v for (what, k), v in mib.items()}, measures=rows), indent=1) + '\n')

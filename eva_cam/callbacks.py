@@ -39,10 +39,10 @@ class EMA:
         decay:float=0.999, # share of the old average kept at each step, once there have been enough steps; from 0 to below 1
     ):
         if not 0 <= decay < 1: raise ValueError(f'decay is {decay}: give a share from 0 to below 1')
-        self.decay, self.model, self.learn = decay, None, None
+        self.decay, self.model = decay, None
 
     def before_fit(self, learn):
-        if self.learn is not learn: self.learn, self.model = learn, copy.deepcopy(learn.model).requires_grad_(False).eval()  # another learner, another average
+        if self.model is None or self.model is not learn.averaged: self.model = copy.deepcopy(learn.model).requires_grad_(False).eval()  # another learner, another average
         learn.averaged = self.model
         pairs = list(zip(self.model.state_dict().values(), learn.model.state_dict().values()))
         self.moving = [list(t) for t in zip(*[p for p in pairs if p[0].is_floating_point()])]

@@ -92,7 +92,8 @@ def rng_state(
     "The state of the random generators of Python, NumPy, torch on the CPU, each CUDA device and Apple's GPU."
     name, keys, pos, has_gauss, cached = np.random.get_state()
     return dict(python=random.getstate(), numpy=(name, torch.from_numpy(keys.astype(np.int64)), pos, has_gauss, cached),
-                torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [], mps=torch.mps.get_rng_state() if torch.backends.mps.is_available() else None)
+                mps=torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
+                torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])
 
 def set_rng_state(
     state:dict, # from `rng_state`

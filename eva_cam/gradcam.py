@@ -489,7 +489,8 @@ def _stands_alone(model, x, module, call, A, logits):
 
 def _singles(target):
     "Refuse what names no class, before an hour of evaluation."
-    if not all((t is None or isinstance(t, (str, Integral)) or getattr(t, 'ndim', 1) == 0) and str(t) != 'all' for t in (target if isinstance(target, tuple) else (target,))):
+    def single(t): return t is None or isinstance(t, (str, Integral)) and t != 'all' or getattr(t, 'ndim', None) == 0
+    if not all(map(single, target if isinstance(target, tuple) else (target,))):
         raise ValueError("explain_errors explains single classes: pass 'pred', 'true', a class number, a contrast, or a tuple of these")
     _targets(target, 0, torch.zeros(0, dtype=torch.long))
 

@@ -383,7 +383,7 @@ def load_model(
     if not arch and not weights: return pretrained()
     if not arch:
         try: return load_weights(weights)
-        except ValueError as e: raise ValueError(f'{e}' + '; for plain weights add --arch torchvision/NAME or timm/NAME' * ('by save_weights' in str(e) or 'whole safetensors file' in str(e))) from None
+        except ValueError as e: raise ValueError(f'{e} (plain weights of torchvision and timm need --arch)') from None
     if not weights: raise ValueError(f'--arch {arch} needs --weights: a network with random weights has nothing to report')
     model, state = build_model(arch, classes, small=small), _state(weights)
     try: model.load_state_dict(state)

@@ -445,8 +445,9 @@ def save_weights(
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     def lost(): return next((k for k, v in tensors.items() if not torch.isfinite(v).all()), None)
     if bad := lost(): raise ValueError(f'weights of {bad} are not finite: training has diverged')
-    if half: tensors = {k: v.half() if v.ndim > 1 and v.is_floating_point() else v for k, v in tensors.items()}
-    if bad := lost(): raise ValueError(f'weights of {bad} are too large for float16: pass half=False')
+    if half:
+        tensors = {k: v.half() if v.ndim > 1 and v.is_floating_point() else v for k, v in tensors.items()}
+        if bad := lost(): raise ValueError(f'weights of {bad} are too large for float16: pass half=False')
     meta = json.loads(json.dumps(meta))  # as it will be read
     return write_aside(Path(path), save(tensors, metadata={'eva_cam': json.dumps({**meta, 'sha256': _digest(tensors, meta)})}))
 
@@ -468,7 +469,7 @@ def load_weights(
     except SafetensorError as e: raise ValueError(f'{path.name} is not a whole safetensors file ({e}): copy it again') from None
     try: meta = json.loads(header); seal, arch, n, kw = meta.pop('sha256'), meta['arch'], len(meta['classes']), dict(meta['arch_kw'])
     except (TypeError, ValueError, KeyError, AttributeError): raise ValueError(f'{path.name} was not written by save_weights: it does not say which network it is for') from None
-    if seal not in (_digest(tensors, meta), _digest(tensors)): raise ValueError(f'{path.name} has been altered since it was written: copy it again')
+    if seal != _digest(tensors, meta) and seal != _digest(tensors): raise ValueError(f'{path.name} has been altered since it was written: copy it again')
     if not isinstance(arch, str) or ':' in arch: raise ValueError(f'{path.name} asks for the network {arch!r}, which would come from elsewhere: only {", ".join(ARCHS)}, torchvision/NAME and timm/NAME are built from a file')
     kw = {**(_FETCHED.get(arch, {}) if kw.get('weights') else {}), **{k: v for k, v in kw.items() if k not in _FETCH}}
     try:

@@ -11,7 +11,7 @@ import numpy as np, torch
 from fastcore.basics import patch
 from torch import nn
 
-from .report import Interpretation, Picture, map_key, mosaic
+from .report import Interpretation, Picture, map_flags, map_key, mosaic
 
 # %% ../nbs/05b_next.ipynb #c008
 def label_suspects(
@@ -81,15 +81,14 @@ MOST_MAPS = 1000 # the eigenvectors of more would take longer than the report
 def map_groups(
     raw:np.ndarray, # (K,h,w) signed maps
     neighbours:int=10, # ties of each map
-)->np.ndarray: # (K,) int64 group, the largest first; -1 where a map is flat or not finite, or where there are too few maps to group
+)->np.ndarray: # (K,) int64 group, the largest first; -1 where a map explains nothing, or where there are too few to group
     "Groups of maps that look at the same place, by spectral clustering. Source: Lapuschkin et al. 2019, doi 10.1038/s41467-019-08987-4."
     from scipy.linalg import eigh
     group = np.full(len(raw), -1)
-    m = np.maximum(raw.reshape(len(raw), -1), 0)
-    size = np.linalg.norm(m, axis=1)
-    live = np.flatnonzero(np.isfinite(size) & (np.ptp(m, 1) > 1e-5 * m.max(1)))[:MOST_MAPS]
+    live = np.flatnonzero([not flag for flag, in map_flags(raw[:, None])])[:MOST_MAPS]
     if len(live) < FEWEST: return group
-    m = m[live] / size[live, None]
+    m = np.maximum(raw[live].reshape(len(live), -1), 0)
+    m /= np.linalg.norm(m, axis=1, keepdims=True)
     like = m @ m.T
     near = like >= -np.partition(-like, min(neighbours, len(live) - 1), axis=1)[:, min(neighbours, len(live) - 1), None]
     ties = np.where(near | near.T, like, 0)

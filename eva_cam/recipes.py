@@ -40,7 +40,7 @@ class Recipe:
     improved:dict = field(default_factory=dict) # settings that the improved form changes
 
     def __post_init__(self):
-        for k in ('opt', 'sched', 'arch_kw', 'improved', 'grow', 'bs', 'epochs'): object.__setattr__(self, k, python_numbers(getattr(self, k)))
+        for f in fields(self): object.__setattr__(self, f.name, python_numbers(getattr(self, f.name)))
         self._refuse_nonsense()
         object.__setattr__(self, 'grow', tuple(tuple(g) for g in self.grow))
         object.__setattr__(self, 'bs', int(self.bs))
